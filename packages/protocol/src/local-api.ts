@@ -1,0 +1,231 @@
+import { z } from "zod";
+import { hostPort } from "./address.ts";
+import { hexId } from "./bytes.ts";
+import { allowList, channel, directoryEntry, transport } from "./catalog.ts";
+import { code } from "./envelope.ts";
+import { subscriptionId } from "./isb-daemon.ts";
+import { LIMITS } from "./limits.ts";
+import { name } from "./names.ts";
+
+/**
+ * The daemon's own API: HTTP with JSON over its Unix socket, which only its owner may open. Streams (`watch`, `logs`) are
+ * one JSON object per line. Errors are {@link apiError} with a status of 4xx or 5xx.
+ */
+const target = hostPort.meta({ description: "HOST:PORT of the real service, on this host or in its LAN" });
+
+export const localChannel = channel
+  .extend({ target: target.optional() })
+  .refine((value) => (value.opener === "subscriber") === (value.target !== undefined), {
+    message: "a channel that the subscriber opens has a target, one that the provider opens has none",
+  });
+export type LocalChannel = z.infer<typeof localChannel>;
+
+/** A service that this daemon provides, as the user states it. */
+export const localService = z.object({
+  name,
+  channels: z.array(localChannel).min(1).max(LIMITS.channelsPerService),
+  behaviour: name.default("plain"),
+  plain: z.boolean().default(false),
+  description: z.string().max(200).default(""),
+  /** Users, or `user#fingerprint` for one device of theirs alone. */
+  allow: z
+    .array(z.string().regex(/^[a-z0-9][a-z0-9._-]*(?:#[a-z2-7]{32})?$/, "not USER or USER#FINGERPRINT"))
+    .max(LIMITS.allowedUsersPerService)
+    .default([]),
+  anyone: allowList.shape.anyone,
+});
+export type LocalService = z.infer<typeof localService>;
+export type LocalServiceInput = z.input<typeof localService>;
+
+/** A subscription as the user states it. */
+export const subscriptionRequest = z.object({
+  /** SERVICE@USER or SERVICE@USER#FINGERPRINT */
+  service: z.string().max(200),
+  listen: hostPort.or(z.string().regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):0$/)).optional(),
+  plain: z.boolean().default(false),
+  /** How long to wait for an absent provider, 0: fail at once. */
+  waitMs: z.int().min(0).max(3_600_000).default(0),
+  /** Where channels that the provider opens are delivered. */
+  accept: z.record(name, target).default({}),
+});
+export type SubscriptionRequest = z.infer<typeof subscriptionRequest>;
+
+export const listener = z.object({ channel: name, proto: transport, address: hostPort });
+
+/** How a subscription's bytes travel, and what else was tried. */
+export const pathReport = z.object({
+  path: z.enum(["direct", "cell", "stream", "none"]),
+  detail: z.string(),
+  tried: z.array(z.object({ path: z.string(), outcome: z.string() })),
+});
+
+export const subscriptionReport = z.object({
+  id: subscriptionId,
+  service: name,
+  user: name,
+  state: z.enum(["negotiating", "waiting", "active", "failed"]),
+  code: code.optional(),
+  message: z.string().optional(),
+  fingerprint: z.string().optional(),
+  listen: z.array(listener),
+  plain: z.boolean(),
+  tcp: pathReport,
+  udp: pathReport,
+  connections: z.int(),
+  grantExpires: z.string().optional(),
+});
+export type SubscriptionReport = z.infer<typeof subscriptionReport>;
+
+export const serviceReport = z.object({
+  name,
+  owner: name.optional(),
+  channels: z.array(localChannel),
+  behaviour: name,
+  plain: z.boolean(),
+  allow: z.array(z.string()),
+  anyone: z.boolean(),
+  state: z.enum(["offered", "refused", "offline"]),
+  code: code.optional(),
+  message: z.string().optional(),
+  connections: z.int(),
+  subscribers: z.int(),
+});
+export type ServiceReport = z.infer<typeof serviceReport>;
+
+export const sessionReport = z.object({
+  origin: z.string(),
+  state: z.enum(["connecting", "up", "down"]),
+  since: z.string(),
+  rttMs: z.number().optional(),
+  observed: z.string().optional(),
+  code: code.optional(),
+  message: z.string().optional(),
+});
+
+export const linkReport = z.object({
+  user: name.optional(),
+  fingerprint: z.string(),
+  generation: hexId.optional(),
+  control: z.enum(["direct", "ist", "isb", "none"]),
+  allocation: hexId.optional(),
+  ist: z.string().optional(),
+  cells: z.array(z.int()),
+  udp: pathReport,
+  connections: z.int(),
+});
+
+export const statusReport = z.object({
+  version: z.string(),
+  started: z.string(),
+  pid: z.int(),
+  device: z.object({ fingerprint: z.string(), user: name.optional(), name: name.optional() }),
+  cipher: z.string().meta({ description: "where AEAD runs: native or node:crypto" }),
+  isb: sessionReport.optional(),
+  ists: z.array(sessionReport.extend({ name, fingerprint: z.string() })),
+  reachable: z.object({
+    state: z.enum(["unknown", "yes", "no", "off"]),
+    address: z.string().optional(),
+    message: z.string().optional(),
+  }),
+  services: z.array(serviceReport),
+  subscriptions: z.array(subscriptionReport),
+  links: z.array(linkReport),
+});
+export type StatusReport = z.infer<typeof statusReport>;
+
+export const pin = z.object({
+  peer: z.string(),
+  fingerprint: z.string(),
+  since: z.string(),
+  offered: z.string().optional(),
+});
+
+export const logLine = z.object({ time: z.string(), level: z.string(), msg: z.string() }).loose();
+
+export const apiError = z.object({ code: z.string(), message: z.string() });
+
+const none = z.object({});
+
+export const localApi = {
+  status: { method: "GET", path: "/v1/status", body: none, reply: statusReport },
+  login: {
+    method: "POST",
+    path: "/v1/login",
+    body: z.object({ invite: z.string().max(4096), device: name.optional() }),
+    reply: z.object({ user: name.optional(), device: name.optional(), isb: z.string() }),
+  },
+  logout: { method: "POST", path: "/v1/logout", body: none, reply: none },
+  provide: {
+    method: "POST",
+    path: "/v1/services",
+    body: localService.extend({ take: z.boolean().default(false) }),
+    reply: serviceReport,
+  },
+  withdraw: { method: "POST", path: "/v1/services/withdraw", body: z.object({ name }), reply: none },
+  list: {
+    method: "POST",
+    path: "/v1/directory",
+    body: z.object({ user: name.optional(), service: name.optional(), away: z.boolean().default(false) }),
+    reply: z.object({ entries: z.array(directoryEntry) }),
+  },
+  subscribe: { method: "POST", path: "/v1/subscriptions", body: subscriptionRequest, reply: subscriptionReport },
+  unsubscribe: {
+    method: "POST",
+    path: "/v1/subscriptions/end",
+    body: z.object({ service: z.string().max(200).meta({ description: "SERVICE@USER or the subscription's id" }) }),
+    reply: none,
+  },
+  trusted: { method: "GET", path: "/v1/trust", body: none, reply: z.object({ pins: z.array(pin) }) },
+  trust: {
+    method: "POST",
+    path: "/v1/trust",
+    body: z.object({ service: z.string().max(200), forget: z.boolean().default(false) }),
+    reply: z.object({ peer: z.string(), fingerprint: z.string().optional() }),
+  },
+  invite: {
+    method: "POST",
+    path: "/v1/invites",
+    body: z.object({
+      lifetimeS: z
+        .int()
+        .min(60)
+        .max(30 * 86_400)
+        .default(86_400),
+    }),
+    reply: z.object({ invite: z.string() }),
+  },
+  devices: {
+    method: "GET",
+    path: "/v1/devices",
+    body: none,
+    reply: z.object({
+      devices: z.array(
+        z.object({
+          name,
+          fingerprint: z.string(),
+          created: z.string(),
+          revoked: z.boolean(),
+          present: z.boolean(),
+          self: z.boolean(),
+        }),
+      ),
+    }),
+  },
+  revoke: { method: "POST", path: "/v1/devices/revoke", body: z.object({ fingerprint: z.string() }), reply: none },
+  rotate: { method: "POST", path: "/v1/keys/rotate", body: none, reply: z.object({ fingerprint: z.string() }) },
+  /** Streams of JSON lines; the reply is the schema of one line. */
+  watch: {
+    method: "GET",
+    path: "/v1/watch",
+    body: none,
+    reply: z.object({
+      event: z.enum(["present", "away", "gone"]),
+      entry: directoryEntry.partial().extend({ service: name, user: name }),
+    }),
+  },
+  logs: { method: "GET", path: "/v1/logs", body: none, reply: logLine },
+} as const;
+
+export type LocalApiName = keyof typeof localApi;
+export type LocalApiInput<N extends LocalApiName> = z.input<(typeof localApi)[N]["body"]>;
+export type LocalApiReply<N extends LocalApiName> = z.infer<(typeof localApi)[N]["reply"]>;
