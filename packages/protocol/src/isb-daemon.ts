@@ -180,8 +180,6 @@ export const isbDaemon = {
       }),
       /** The result of dialling the leg port back. */
       reachability: z.object({ reachable: z.boolean(), address: hostPort.optional(), code: code.optional() }),
-      /** The session is about to be closed by the server, and why. */
-      closing: z.object({ code }),
     },
   },
 } as const satisfies SessionInterface;

@@ -52,8 +52,6 @@ export const isbIst = {
       },
       release: { request: z.object({ allocation: hexId, code }), reply: z.object({}) },
     },
-    events: {
-      closing: z.object({ code }),
-    },
+    events: {},
   },
 } as const satisfies SessionInterface;

@@ -46,7 +46,6 @@ export const istDaemon = {
     events: {
       peer: z.object({ allocation: hexId, joined: z.boolean() }),
       released: z.object({ allocation: hexId, code }),
-      closing: z.object({ code }),
     },
   },
 } as const satisfies SessionInterface;

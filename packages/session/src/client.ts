@@ -1,0 +1,290 @@
+import {
+  type ClientRole,
+  CODES,
+  type EventInput,
+  type EventName,
+  IsthmusError,
+  LIMITS,
+  type ReplyBody,
+  type RequestInput,
+  type RequestName,
+  type ServerRole,
+  type SessionInterface,
+  toIsthmusError,
+} from "@isthmus/protocol";
+import type { Identity, Logger } from "@isthmus/service";
+import type { WebSocket } from "ws";
+import { Backoff, type BackoffOptions } from "./backoff.ts";
+import { DIAL_TIMEOUT_MS, dial } from "./dial.ts";
+import { type LoggedIn, type LoginReply, logIn } from "./login-client.ts";
+import { closeByName, type Handlers, Wire, type WireHooks } from "./wire.ts";
+
+/** How long a ping may take when somebody asks whether a session lives (DESIGN section 3). */
+const CHECK_TIMEOUT_MS = 2000;
+/** How long a login may take after the dial. */
+const LOGIN_TIMEOUT_MS = 10_000;
+
+export interface SessionTarget {
+  /** Tried in turn. */
+  origins: string[];
+  expect: { key: string } | { fingerprint: string };
+  certificate?: string;
+}
+
+export interface SessionClientOptions<I extends SessionInterface> {
+  protocol: I;
+  identity: Identity;
+  role: ClientRole;
+  serverRole: ServerRole;
+  target: SessionTarget;
+  boot: string;
+  /** For a key that the server does not know yet; read at each attempt. */
+  registration?: () => { invite: string; device?: string } | undefined;
+  allowInsecure: boolean;
+  backoff: BackoffOptions;
+  handlers: Handlers<I["toClient"], SessionClient<I>>;
+  hooks?: WireHooks<SessionClient<I>>;
+  /**
+   * Called after each login, before anybody is told that the session is up: the place to declare the desired state.
+   * When it throws, the session is closed and tried again.
+   */
+  onLogin?: (reply: LoginReply) => Promise<void> | void;
+  onUp?: () => void;
+  onDown?: (error: IsthmusError) => void;
+  logger: Logger;
+}
+
+export type SessionState = "connecting" | "up" | "down";
+
+/**
+ * One persistent login: dials, logs in, declares, keeps alive, and does it all again when the session is lost, until
+ * `stop`. Nothing is queued while it is down: requests fail at once with `disconnected`.
+ */
+export class SessionClient<I extends SessionInterface> {
+  readonly #options: SessionClientOptions<I>;
+  readonly #backoff: Backoff;
+  readonly #stopped = new AbortController();
+  #nextOrigin = 0;
+  #socket: WebSocket | undefined;
+  #wire: Wire<I["toServer"], I["toClient"]> | undefined;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #check: { timer: NodeJS.Timeout; sentAt: number; waiters: ((alive: boolean) => void)[] } | undefined;
+  #wake: (() => void) | undefined;
+  #running: Promise<void> | undefined;
+
+  state: SessionState = "connecting";
+  /** Since when the present state holds. */
+  since = new Date();
+  origin: string;
+  /** Why the newest attempt failed. */
+  lastError: IsthmusError | undefined;
+  /** Round trip of the newest ping. */
+  rttMs: number | undefined;
+  /** What the server answered to the newest login, and its key. */
+  login: { reply: LoginReply; serverKey: string } | undefined;
+
+  constructor(options: SessionClientOptions<I>) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.backoff);
+    this.origin = options.target.origins[0]!;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Says goodbye and waits until the socket is closed. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    this.#wake?.();
+    if (this.#socket) closeByName(this.#socket, "shutting-down");
+    await this.#running;
+  }
+
+  /** Ends the waiting time before the next attempt, if there is one: the network has changed. */
+  retryNow(): void {
+    this.#wake?.();
+  }
+
+  request<N extends RequestName<I["toServer"]>>(
+    type: N,
+    body: RequestInput<I["toServer"], N>,
+    options?: { timeoutMs?: number; id?: string },
+  ): Promise<ReplyBody<I["toServer"], N>> {
+    if (!this.#wire) return Promise.reject(new IsthmusError("disconnected"));
+    return this.#wire.request(type, body, options);
+  }
+
+  event<N extends EventName<I["toServer"]>>(type: N, body: EventInput<I["toServer"], N>): void {
+    this.#wire?.event(type, body);
+  }
+
+  /** @returns false when the session is down */
+  binary(frame: Uint8Array): boolean {
+    if (this.state !== "up" || !this.#wire) return false;
+    this.#wire.binary(frame);
+    return true;
+  }
+
+  /** Resolves when the session is up. @throws the signal's reason */
+  async whenUp(signal?: AbortSignal): Promise<void> {
+    while (this.state !== "up") {
+      signal?.throwIfAborted();
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const abort = (): void => reject(signal?.reason as Error);
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#upWaiters.push(resolve);
+      await promise.finally(() => signal?.removeEventListener("abort", abort));
+    }
+  }
+
+  readonly #upWaiters: (() => void)[] = [];
+
+  /**
+   * Asks the server for a sign of life now. Without one within 2 s the session is given up and dialled again at once.
+   * @returns whether the session lives
+   */
+  check(timeoutMs = CHECK_TIMEOUT_MS): Promise<boolean> {
+    const socket = this.#socket;
+    if (this.state !== "up" || !socket) return Promise.resolve(false);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    if (this.#check) {
+      this.#check.waiters.push(resolve);
+      return promise;
+    }
+    const timer = setTimeout(() => {
+      this.#options.logger.info({ origin: this.origin }, "the session gives no sign of life");
+      this.#settleCheck(false);
+      this.#wire?.terminate("silent");
+    }, timeoutMs);
+    this.#check = { timer, sentAt: performance.now(), waiters: [resolve] };
+    socket.ping();
+    return promise;
+  }
+
+  #settleCheck(alive: boolean): void {
+    const check = this.#check;
+    if (!check) return;
+    this.#check = undefined;
+    clearTimeout(check.timer);
+    if (alive) this.rttMs = performance.now() - check.sentAt;
+    for (const resolve of check.waiters) resolve(alive);
+  }
+
+  async #run(): Promise<void> {
+    const { logger } = this.#options;
+    while (!this.#stopped.signal.aborted) {
+      try {
+        await this.#session();
+      } catch (error) {
+        this.lastError = toIsthmusError(error);
+      }
+      if (this.#stopped.signal.aborted) break;
+      const hopeless = this.lastError !== undefined && !CODES[this.lastError.code].retry;
+      const waitMs = Math.max(this.#backoff.next(Date.now(), hopeless), this.lastError?.retryAfterMs ?? 0);
+      logger[hopeless ? "warn" : "info"](
+        { origin: this.origin, code: this.lastError?.code, waitMs },
+        `session: ${this.lastError?.message ?? "closed"}`,
+      );
+      await this.#sleep(waitMs);
+    }
+    this.#setState("down");
+  }
+
+  /** One connection from dial to close. Resolves when an established session has ended. */
+  async #session(): Promise<void> {
+    const { protocol, target, logger } = this.#options;
+    this.origin = target.origins[this.#nextOrigin % target.origins.length]!;
+    // Only a session that came up keeps its origin for the next attempt.
+    this.#nextOrigin++;
+    const socket = await dial(this.origin, {
+      ...(target.certificate === undefined ? {} : { certificate: target.certificate }),
+      allowInsecure: this.#options.allowInsecure,
+      maxPayload: LIMITS.sessionFrameBytes,
+      timeoutMs: DIAL_TIMEOUT_MS,
+    });
+    this.#socket = socket;
+    const ended = Promise.withResolvers<[number, Buffer]>();
+    socket.on("close", (code, reason) => ended.resolve([code, reason]));
+    socket.on("error", () => socket.terminate());
+    if (this.#stopped.signal.aborted) socket.terminate();
+    try {
+      const { reply, serverKey, early } = await this.#logIn(socket);
+      const wire = new Wire({
+        socket,
+        say: protocol.toServer,
+        hear: protocol.toClient,
+        handlers: this.#options.handlers,
+        hooks: this.#options.hooks ?? {},
+        owner: this,
+      });
+      this.#wire = wire as Wire<I["toServer"], I["toClient"]>;
+      this.login = { reply, serverKey };
+      for (const { data, isBinary } of early) wire.receive(data, isBinary);
+      socket.on("message", (data: Buffer, isBinary: boolean) => wire.receive(data, isBinary));
+      socket.on("pong", () => this.#settleCheck(true));
+      await this.#options.onLogin?.(reply);
+      this.#backoff.reset();
+      this.#nextOrigin--;
+      this.#startHeartbeat(reply.heartbeatMs);
+      this.lastError = undefined;
+      this.#setState("up");
+      logger.info({ origin: this.origin, observed: reply.observed }, "session up");
+      this.#options.onUp?.();
+      for (const resolve of this.#upWaiters.splice(0)) resolve();
+      const code = wire.closed(...(await ended.promise));
+      this.lastError ??= new IsthmusError(code);
+    } finally {
+      clearInterval(this.#heartbeat);
+      this.#settleCheck(false);
+      if (socket.readyState !== socket.CLOSED) socket.terminate();
+      this.#wire?.closed(1006, Buffer.alloc(0));
+      this.#wire = undefined;
+      this.#socket = undefined;
+      const wasUp = this.state === "up";
+      this.#setState("connecting");
+      if (wasUp) this.#options.onDown?.(this.lastError ?? new IsthmusError("closed"));
+    }
+  }
+
+  async #logIn(socket: WebSocket): Promise<LoggedIn> {
+    const { identity, role, serverRole, target, boot, registration } = this.#options;
+    const timer = setTimeout(() => socket.terminate(), LOGIN_TIMEOUT_MS);
+    try {
+      const login = logIn(socket, {
+        identity,
+        role,
+        serverRole,
+        expect: target.expect,
+        origin: this.origin,
+        boot,
+        ...registration?.(),
+      });
+      socket.resume();
+      return await login;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #startHeartbeat(intervalMs: number): void {
+    clearInterval(this.#heartbeat);
+    // An answer may take as long as the interval where that is short (at an IST), never longer than 10 s.
+    this.#heartbeat = setInterval(() => void this.check(Math.min(intervalMs, 10_000)), intervalMs);
+  }
+
+  #setState(state: SessionState): void {
+    if (state === this.state) return;
+    this.state = state;
+    this.since = new Date();
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    this.#wake = resolve;
+    await promise;
+    this.#wake = undefined;
+    clearTimeout(timer);
+  }
+}

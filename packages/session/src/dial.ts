@@ -1,0 +1,74 @@
+import type { TLSSocket } from "node:tls";
+import { formatHostPort, IsthmusError, isLoopback, parseOrigin } from "@isthmus/protocol";
+import { WebSocket } from "ws";
+
+/** The one path at which ISB and IST take sessions. */
+export const SESSION_PATH = "/v1/session";
+
+export interface DialOptions {
+  /** SHA-256 of the certificate; trusted instead of the system's CAs when given. */
+  certificate?: string;
+  /** Allows `ws://` to other hosts than this one. */
+  allowInsecure: boolean;
+  maxPayload: number;
+  timeoutMs: number;
+}
+
+/** How long a TCP connect, a TLS handshake and the upgrade may take together. */
+export const DIAL_TIMEOUT_MS = 5000;
+
+/**
+ * Opens a WebSocket to an origin. The socket is paused until the caller has put its listeners on it and resumes it.
+ * @throws IsthmusError `wrong-certificate`, `rate-limited`, `bad-request` (an insecure origin), `disconnected`
+ */
+export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
+  const parsed = parseOrigin(origin);
+  if (!parsed) return Promise.reject(new IsthmusError("bad-request", `'${origin}' is no origin`));
+  if (!parsed.secure && !isLoopback(parsed.host) && !options.allowInsecure) {
+    return Promise.reject(
+      new IsthmusError("bad-request", `${origin} is not encrypted; 'insecure = true' in the configuration allows it`),
+    );
+  }
+  const socket = new WebSocket(`${parsed.secure ? "wss" : "ws"}://${formatHostPort(parsed)}${SESSION_PATH}`, {
+    perMessageDeflate: false,
+    maxPayload: options.maxPayload,
+    handshakeTimeout: options.timeoutMs,
+    // A pinned certificate is checked below, on the connection itself: it has no name and no issuer to check.
+    rejectUnauthorized: options.certificate === undefined,
+    ...(options.certificate === undefined ? {} : { checkServerIdentity: () => undefined as never }),
+  });
+  return new Promise((resolve, reject) => {
+    let refusal: IsthmusError | undefined;
+    socket.once("upgrade", (response) => {
+      const tls = response.socket as Partial<TLSSocket>;
+      if (options.certificate === undefined) return;
+      const actual = tls.getPeerX509Certificate?.()?.fingerprint256.replaceAll(":", "").toLowerCase();
+      if (actual === options.certificate) return;
+      refusal = new IsthmusError("wrong-certificate", `the server's certificate is not the pinned one`);
+      socket.terminate();
+    });
+    socket.once("unexpected-response", (request, response) => {
+      refusal =
+        response.statusCode === 429
+          ? new IsthmusError("rate-limited")
+          : new IsthmusError("disconnected", `the server answered HTTP ${response.statusCode}`);
+      request.destroy();
+      reject(refusal);
+    });
+    socket.once("open", () => {
+      socket.pause();
+      resolve(socket);
+    });
+    socket.on("error", (error: NodeJS.ErrnoException) => reject(refusal ?? connectError(origin, error)));
+    socket.once("close", () => reject(refusal ?? new IsthmusError("disconnected")));
+  });
+}
+
+const CERTIFICATE_ERRORS = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ALTNAME/;
+
+function connectError(origin: string, error: NodeJS.ErrnoException): IsthmusError {
+  if (CERTIFICATE_ERRORS.test(error.code ?? "")) {
+    return new IsthmusError("wrong-certificate", `${origin}: ${error.message}`, { cause: error });
+  }
+  return new IsthmusError("disconnected", `${origin}: ${error.message}`, { cause: error });
+}
