@@ -1,0 +1,213 @@
+import { randomBytes } from "node:crypto";
+import { createRecordOpener, createRecordSealer, type RecordOpener, type RecordSealer } from "@isthmus/native";
+import {
+  decodeLinkControl,
+  decodePreface,
+  END_OF_STREAM,
+  encodeLinkControl,
+  encodePreface,
+  HANDSHAKE_OPEN,
+  IsthmusError,
+  KEY_UPDATE,
+  LIMITS,
+  type LinkControlMessage,
+  PREFACE_BYTES,
+  RECORD_MAX_BYTES,
+  RECORD_TYPE,
+  SALT_BYTES,
+} from "@isthmus/protocol";
+import { type Generation, nextSecret, recordKeys } from "../keys/generation.ts";
+
+/** What the bytes of a leg turned out to be. `data` may share memory with the chunk that was given. */
+export type LegEvent =
+  | { is: "preface" }
+  | { is: "open"; message: Extract<LinkControlMessage, { t: "open" }> }
+  | { is: "data"; data: Buffer }
+  | { is: "end" };
+
+export interface LegStreamOptions {
+  generation: Generation;
+  openId: number;
+  attempt: number;
+  /** Both sides consented to clear bytes. */
+  plain: boolean;
+}
+
+/**
+ * One leg of an open between the two daemons, without the socket: bytes of the application go in and bytes for the leg
+ * come out, and back. First each side's preface, then sealed records, at last a sealed end (or clear bytes and nothing,
+ * where plain). Keys depend on the sender's salt alone, so that data can follow the preface at once.
+ */
+export class LegStream {
+  readonly #generation: Generation;
+  readonly #openId: number;
+  readonly #attempt: number;
+  readonly plain: boolean;
+  #sendSecret: Buffer | undefined;
+  #sealer: RecordSealer | undefined;
+  #receiveSecret: Buffer | undefined;
+  #opener: RecordOpener | undefined;
+  #prefaced = false;
+  #ended = false;
+  /** Bytes of a preface or record of which more must come; at most one record. */
+  #rest: Buffer | undefined;
+
+  constructor(options: LegStreamOptions) {
+    this.#generation = options.generation;
+    this.#openId = options.openId;
+    this.#attempt = options.attempt;
+    this.plain = options.plain;
+  }
+
+  /** The first bytes of this side. To be called once, before anything else is sent. */
+  preface(): Buffer {
+    const salt = randomBytes(SALT_BYTES);
+    if (!this.plain) {
+      this.#sendSecret = this.#generation.send.leg(this.#openId, this.#attempt, salt);
+      const { key, iv } = recordKeys(this.#sendSecret);
+      this.#sealer = createRecordSealer(this.#generation.suite, key, iv);
+    }
+    return encodePreface(
+      { plain: this.plain, attempt: this.#attempt, openId: this.#openId, salt },
+      this.#generation.send.preface,
+    );
+  }
+
+  /** The first record of a direct leg, on which no control message went ahead. Sealed legs only. */
+  open(message: Extract<LinkControlMessage, { t: "open" }>): Buffer {
+    return this.#sealer!.seal(
+      Buffer.concat([Uint8Array.of(HANDSHAKE_OPEN), encodeLinkControl(message)]),
+      RECORD_TYPE.handshake,
+    );
+  }
+
+  /** Application bytes for the leg. */
+  seal(chunk: Buffer): Buffer {
+    if (!this.#sealer) return chunk;
+    const records = this.#sealer.seal(chunk);
+    if (this.#sealer.records < LIMITS.recordsPerKey) return records;
+    const update = this.#sealer.seal(KEY_UPDATE, RECORD_TYPE.handshake);
+    this.#sendSecret = nextSecret(this.#sendSecret!);
+    const { key, iv } = recordKeys(this.#sendSecret);
+    this.#sealer.rekey(key, iv);
+    return Buffer.concat([records, update]);
+  }
+
+  /** This direction's end. Where plain the leg's own end of stream is all there is. */
+  end(): Buffer | undefined {
+    return this.#sealer?.seal(END_OF_STREAM, RECORD_TYPE.alert);
+  }
+
+  /** Whether the peer's sealed end came; any other end of the leg is a reset. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  get prefaced(): boolean {
+    return this.#prefaced;
+  }
+
+  /**
+   * Takes bytes of the leg. The chunk is overwritten: it belongs to this object until the next call.
+   * @param take called for each event in order
+   * @throws IsthmusError `bad-preface`, `bad-record`, `unsupported-version`: the leg must be reset
+   */
+  receive(chunk: Buffer, take: (event: LegEvent) => void): void {
+    let bytes = chunk;
+    if (!this.#prefaced) {
+      if (this.#rest) bytes = Buffer.concat([this.#rest, chunk]);
+      this.#rest = undefined;
+      if (bytes.length < PREFACE_BYTES) {
+        this.#rest = Buffer.from(bytes);
+        return;
+      }
+      this.#readPreface(bytes.subarray(0, PREFACE_BYTES));
+      bytes = bytes.subarray(PREFACE_BYTES);
+      take({ is: "preface" });
+    }
+    if (bytes.length === 0) return;
+    if (this.plain) take({ is: "data", data: bytes });
+    else this.#readRecords(bytes, take);
+  }
+
+  #readPreface(bytes: Buffer): void {
+    const preface = decodePreface(bytes, this.#generation.receive.preface);
+    if (preface.openId !== this.#openId || preface.attempt !== this.#attempt) {
+      throw new IsthmusError("bad-preface", "the leg belongs to another open");
+    }
+    if (preface.plain !== this.plain) throw new IsthmusError("plain-refused");
+    this.#prefaced = true;
+    if (this.plain) return;
+    this.#receiveSecret = this.#generation.receive.leg(this.#openId, this.#attempt, preface.salt);
+    const { key, iv } = recordKeys(this.#receiveSecret);
+    this.#opener = createRecordOpener(this.#generation.suite, key, iv);
+  }
+
+  #readRecords(chunk: Buffer, take: (event: LegEvent) => void): void {
+    let bytes = chunk;
+    if (this.#rest) {
+      bytes = this.#completeRest(chunk, take);
+      if (this.#rest) return;
+    }
+    while (bytes.length > 0) {
+      const result = this.#opener!.open(bytes);
+      if (result.status === "need-more") {
+        this.#rest = Buffer.from(bytes);
+        return;
+      }
+      this.#takeRecords(result.status, bytes, result, take);
+      bytes = bytes.subarray(result.consumed);
+    }
+  }
+
+  /** Adds to a cut record only what it lacks, so that a whole chunk is never copied. @returns the bytes behind it */
+  #completeRest(chunk: Buffer, take: (event: LegEvent) => void): Buffer {
+    let rest = this.#rest!;
+    let bytes = chunk;
+    this.#rest = undefined;
+    // First the header, which says the length, then the record.
+    for (const wanted of [5, undefined]) {
+      const whole = wanted ?? 5 + rest.readUInt16BE(3);
+      if (whole > RECORD_MAX_BYTES) throw new IsthmusError("bad-record");
+      const missing = whole - rest.length;
+      if (missing > 0) {
+        rest = Buffer.concat([rest, bytes.subarray(0, missing)]);
+        bytes = bytes.subarray(missing);
+      }
+      if (rest.length < whole) {
+        this.#rest = rest;
+        return bytes;
+      }
+    }
+    const result = this.#opener!.open(rest);
+    if (result.status === "need-more") throw new IsthmusError("bad-record");
+    this.#takeRecords(result.status, rest, result, take);
+    return bytes;
+  }
+
+  #takeRecords(
+    status: "data" | "other" | "bad",
+    bytes: Buffer,
+    { offset, length, type }: { offset: number; length: number; type: number },
+    take: (event: LegEvent) => void,
+  ): void {
+    if (status === "bad" || this.#ended) throw new IsthmusError("bad-record");
+    const content = bytes.subarray(offset, offset + length);
+    if (status === "data") {
+      take({ is: "data", data: content });
+      return;
+    }
+    if (type === RECORD_TYPE.alert && content.equals(END_OF_STREAM)) {
+      this.#ended = true;
+      take({ is: "end" });
+    } else if (type === RECORD_TYPE.handshake && content.equals(KEY_UPDATE)) {
+      this.#receiveSecret = nextSecret(this.#receiveSecret!);
+      const { key, iv } = recordKeys(this.#receiveSecret);
+      this.#opener!.rekey(key, iv);
+    } else if (type === RECORD_TYPE.handshake && content[0] === HANDSHAKE_OPEN) {
+      const message = decodeLinkControl(content.subarray(1));
+      if (message?.t !== "open") throw new IsthmusError("bad-record", "the first record is no open");
+      take({ is: "open", message });
+    } else throw new IsthmusError("bad-record", `unexpected record of type ${type}`);
+  }
+}
