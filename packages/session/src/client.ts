@@ -23,6 +23,8 @@ import { closeByName, type Handlers, Wire, type WireHooks } from "./wire.ts";
 const CHECK_TIMEOUT_MS = 2000;
 /** How long a login may take after the dial. */
 const LOGIN_TIMEOUT_MS = 10_000;
+/** The longest answer time of a heartbeat's ping; where the interval is shorter (at an IST), that is the limit. */
+const HEARTBEAT_TIMEOUT_MS = 10_000;
 
 export interface SessionTarget {
   /** Tried in turn. */
@@ -65,10 +67,14 @@ export class SessionClient<I extends SessionInterface> {
   readonly #backoff: Backoff;
   readonly #stopped = new AbortController();
   #nextOrigin = 0;
+  /** Attempts in a row that were refused for a reason that will not go away by itself. */
+  #refusals = 0;
   #socket: WebSocket | undefined;
   #wire: Wire<I["toServer"], I["toClient"]> | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
-  #check: { timer: NodeJS.Timeout; sentAt: number; waiters: ((alive: boolean) => void)[] } | undefined;
+  #check:
+    | { timer: NodeJS.Timeout; deadline: number; sentAt: number; waiters: ((alive: boolean) => void)[] }
+    | undefined;
   #wake: (() => void) | undefined;
   #running: Promise<void> | undefined;
 
@@ -126,10 +132,11 @@ export class SessionClient<I extends SessionInterface> {
     return true;
   }
 
-  /** Resolves when the session is up. @throws the signal's reason */
+  /** Resolves when the session is up. @throws the signal's reason, or IsthmusError `shutting-down` after `stop` */
   async whenUp(signal?: AbortSignal): Promise<void> {
     while (this.state !== "up") {
       signal?.throwIfAborted();
+      if (this.#stopped.signal.aborted) throw new IsthmusError("shutting-down");
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       const abort = (): void => reject(signal?.reason as Error);
       signal?.addEventListener("abort", abort, { once: true });
@@ -148,18 +155,28 @@ export class SessionClient<I extends SessionInterface> {
     const socket = this.#socket;
     if (this.state !== "up" || !socket) return Promise.resolve(false);
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    if (this.#check) {
-      this.#check.waiters.push(resolve);
+    const sentAt = performance.now();
+    const deadline = sentAt + timeoutMs;
+    const running = this.#check;
+    if (running) {
+      running.waiters.push(resolve);
+      if (running.deadline <= deadline) return promise;
+      clearTimeout(running.timer);
+      running.timer = this.#giveUpAfter(timeoutMs);
+      running.deadline = deadline;
       return promise;
     }
-    const timer = setTimeout(() => {
+    this.#check = { timer: this.#giveUpAfter(timeoutMs), deadline, sentAt, waiters: [resolve] };
+    socket.ping();
+    return promise;
+  }
+
+  #giveUpAfter(timeoutMs: number): NodeJS.Timeout {
+    return setTimeout(() => {
       this.#options.logger.info({ origin: this.origin }, "the session gives no sign of life");
       this.#settleCheck(false);
       this.#wire?.terminate("silent");
     }, timeoutMs);
-    this.#check = { timer, sentAt: performance.now(), waiters: [resolve] };
-    socket.ping();
-    return promise;
   }
 
   #settleCheck(alive: boolean): void {
@@ -172,7 +189,7 @@ export class SessionClient<I extends SessionInterface> {
   }
 
   async #run(): Promise<void> {
-    const { logger } = this.#options;
+    const { logger, target, backoff } = this.#options;
     while (!this.#stopped.signal.aborted) {
       try {
         await this.#session();
@@ -180,8 +197,12 @@ export class SessionClient<I extends SessionInterface> {
         this.lastError = toIsthmusError(error);
       }
       if (this.#stopped.signal.aborted) break;
-      const hopeless = this.lastError !== undefined && !CODES[this.lastError.code].retry;
-      const waitMs = Math.max(this.#backoff.next(Date.now(), hopeless), this.lastError?.retryAfterMs ?? 0);
+      const refused = this.lastError !== undefined && !CODES[this.lastError.code].retry;
+      this.#refusals = refused ? this.#refusals + 1 : 0;
+      // Another origin may be good where this one is not; whoever was superseded must not fight for its place.
+      const hopeless = this.#refusals >= target.origins.length || this.lastError?.code === "superseded";
+      const askedMs = Math.min(this.lastError?.retryAfterMs ?? 0, backoff.longMs);
+      const waitMs = Math.max(this.#backoff.next(performance.now(), hopeless), askedMs);
       logger[hopeless ? "warn" : "info"](
         { origin: this.origin, code: this.lastError?.code, waitMs },
         `session: ${this.lastError?.message ?? "closed"}`,
@@ -189,10 +210,11 @@ export class SessionClient<I extends SessionInterface> {
       await this.#sleep(waitMs);
     }
     this.#setState("down");
+    for (const resolve of this.#upWaiters.splice(0)) resolve();
   }
 
-  /** One connection from dial to close. Resolves when an established session has ended. */
-  async #session(): Promise<void> {
+  /** One connection from dial to close. @throws IsthmusError why it did not come up, or why it ended */
+  async #session(): Promise<never> {
     const { protocol, target, logger } = this.#options;
     this.origin = target.origins[this.#nextOrigin % target.origins.length]!;
     // Only a session that came up keeps its origin for the next attempt.
@@ -202,6 +224,7 @@ export class SessionClient<I extends SessionInterface> {
       allowInsecure: this.#options.allowInsecure,
       maxPayload: LIMITS.sessionFrameBytes,
       timeoutMs: DIAL_TIMEOUT_MS,
+      signal: this.#stopped.signal,
     });
     this.#socket = socket;
     const ended = Promise.withResolvers<[number, Buffer]>();
@@ -223,7 +246,11 @@ export class SessionClient<I extends SessionInterface> {
       for (const { data, isBinary } of early) wire.receive(data, isBinary);
       socket.on("message", (data: Buffer, isBinary: boolean) => wire.receive(data, isBinary));
       socket.on("pong", () => this.#settleCheck(true));
-      await this.#options.onLogin?.(reply);
+      const lost = ended.promise.then((close): never => {
+        throw new IsthmusError(wire.closed(...close));
+      });
+      lost.catch(() => undefined);
+      await Promise.race([this.#options.onLogin?.(reply), lost]);
       this.#backoff.reset();
       this.#nextOrigin--;
       this.#startHeartbeat(reply.heartbeatMs);
@@ -232,8 +259,10 @@ export class SessionClient<I extends SessionInterface> {
       logger.info({ origin: this.origin, observed: reply.observed }, "session up");
       this.#options.onUp?.();
       for (const resolve of this.#upWaiters.splice(0)) resolve();
-      const code = wire.closed(...(await ended.promise));
-      this.lastError ??= new IsthmusError(code);
+      return await lost;
+    } catch (error) {
+      this.lastError = toIsthmusError(error);
+      throw error;
     } finally {
       clearInterval(this.#heartbeat);
       this.#settleCheck(false);
@@ -249,7 +278,11 @@ export class SessionClient<I extends SessionInterface> {
 
   async #logIn(socket: WebSocket): Promise<LoggedIn> {
     const { identity, role, serverRole, target, boot, registration } = this.#options;
-    const timer = setTimeout(() => socket.terminate(), LOGIN_TIMEOUT_MS);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      socket.terminate();
+    }, LOGIN_TIMEOUT_MS);
     try {
       const login = logIn(socket, {
         identity,
@@ -262,6 +295,8 @@ export class SessionClient<I extends SessionInterface> {
       });
       socket.resume();
       return await login;
+    } catch (error) {
+      throw isLate ? new IsthmusError("login-timeout", "the server did not complete the login in time") : error;
     } finally {
       clearTimeout(timer);
     }
@@ -269,8 +304,8 @@ export class SessionClient<I extends SessionInterface> {
 
   #startHeartbeat(intervalMs: number): void {
     clearInterval(this.#heartbeat);
-    // An answer may take as long as the interval where that is short (at an IST), never longer than 10 s.
-    this.#heartbeat = setInterval(() => void this.check(Math.min(intervalMs, 10_000)), intervalMs);
+    const timeoutMs = Math.min(intervalMs, HEARTBEAT_TIMEOUT_MS);
+    this.#heartbeat = setInterval(() => void this.check(timeoutMs), intervalMs);
   }
 
   #setState(state: SessionState): void {

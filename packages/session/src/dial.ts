@@ -12,6 +12,8 @@ export interface DialOptions {
   allowInsecure: boolean;
   maxPayload: number;
   timeoutMs: number;
+  /** Gives the attempt up. */
+  signal: AbortSignal;
 }
 
 /** How long a TCP connect, a TLS handshake and the upgrade may take together. */
@@ -19,7 +21,8 @@ export const DIAL_TIMEOUT_MS = 5000;
 
 /**
  * Opens a WebSocket to an origin. The socket is paused until the caller has put its listeners on it and resumes it.
- * @throws IsthmusError `wrong-certificate`, `rate-limited`, `bad-request` (an insecure origin), `disconnected`
+ * @throws IsthmusError `wrong-certificate`, `rate-limited`, `bad-request` (an insecure origin), `disconnected`,
+ *   `cancelled`
  */
 export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
   const parsed = parseOrigin(origin);
@@ -32,20 +35,36 @@ export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
   const socket = new WebSocket(`${parsed.secure ? "wss" : "ws"}://${formatHostPort(parsed)}${SESSION_PATH}`, {
     perMessageDeflate: false,
     maxPayload: options.maxPayload,
-    handshakeTimeout: options.timeoutMs,
     // A pinned certificate is checked below, on the connection itself: it has no name and no issuer to check.
     rejectUnauthorized: options.certificate === undefined,
     ...(options.certificate === undefined ? {} : { checkServerIdentity: () => undefined as never }),
   });
   return new Promise((resolve, reject) => {
     let refusal: IsthmusError | undefined;
+    const giveUp = (reason: IsthmusError): void => {
+      refusal = reason;
+      socket.terminate();
+    };
+    // The library's own time-out starts anew with each byte that arrives.
+    const timer = setTimeout(
+      () => giveUp(new IsthmusError("disconnected", `${origin}: no answer within ${options.timeoutMs} ms`)),
+      options.timeoutMs,
+    );
+    const abort = (): void => giveUp(new IsthmusError("cancelled"));
+    options.signal.addEventListener("abort", abort);
+    const settled = (): void => {
+      clearTimeout(timer);
+      options.signal.removeEventListener("abort", abort);
+    };
+    socket.once("open", settled);
+    socket.once("close", settled);
+    if (options.signal.aborted) abort();
     socket.once("upgrade", (response) => {
       const tls = response.socket as Partial<TLSSocket>;
       if (options.certificate === undefined) return;
       const actual = tls.getPeerX509Certificate?.()?.fingerprint256.replaceAll(":", "").toLowerCase();
       if (actual === options.certificate) return;
-      refusal = new IsthmusError("wrong-certificate", `the server's certificate is not the pinned one`);
-      socket.terminate();
+      giveUp(new IsthmusError("wrong-certificate", `${origin}: the server's certificate is not the pinned one`));
     });
     socket.once("unexpected-response", (request, response) => {
       refusal =
@@ -70,5 +89,6 @@ function connectError(origin: string, error: NodeJS.ErrnoException): IsthmusErro
   if (CERTIFICATE_ERRORS.test(error.code ?? "")) {
     return new IsthmusError("wrong-certificate", `${origin}: ${error.message}`, { cause: error });
   }
-  return new IsthmusError("disconnected", `${origin}: ${error.message}`, { cause: error });
+  // Where a name has several addresses, the error of all attempts together has a code and no text.
+  return new IsthmusError("disconnected", `${origin}: ${error.message || error.code}`, { cause: error });
 }

@@ -25,7 +25,7 @@ import type { z } from "zod";
 import { SESSION_PATH } from "./dial.ts";
 import type { LoginAttempt, SessionServer } from "./server.ts";
 import { type Rate, TokenBuckets } from "./token-bucket.ts";
-import { closeByName } from "./wire.ts";
+import { CLOSE_TIMEOUT_MS, closeByName } from "./wire.ts";
 
 /** A login must be complete this long after the upgrade. */
 const LOGIN_TIMEOUT_MS = 10_000;
@@ -61,12 +61,13 @@ export class SessionGate {
   readonly #connects: TokenBuckets;
   readonly #open = new Set<WebSocket>();
   readonly #sweeper: NodeJS.Timeout;
+  #closed = false;
 
   constructor(options: SessionGateOptions) {
     this.#options = options;
     this.#connects = new TokenBuckets(options.connectRate);
     this.#sweeper = setInterval(() => {
-      const now = Date.now();
+      const now = performance.now();
       for (const server of options.servers) server.sweep(now);
     }, SWEEP_MS);
   }
@@ -79,7 +80,13 @@ export class SessionGate {
   /** Listener for the `upgrade` event of an HTTP server. */
   readonly handleUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     const address = canonicalIp(request.socket.remoteAddress ?? "");
-    const waitMs = this.#connects.take(sourcePrefix(address), Date.now());
+    // Node's HTTP server took its own listener off the socket: a peer that resets it must not end the process.
+    socket.on("error", ignore);
+    if (this.#closed) {
+      this.#refuse(socket, "503 Service Unavailable", "shutting-down");
+      return;
+    }
+    const waitMs = this.#connects.take(sourcePrefix(address), performance.now());
     if (request.url !== SESSION_PATH) {
       this.#refuse(socket, "404 Not Found", "bad-request");
       return;
@@ -101,8 +108,12 @@ export class SessionGate {
     });
   };
 
-  /** Closes every session as `shutting-down`; resolves when all sockets are closed, at the latest after `deadlineMs`. */
-  async close(deadlineMs = 2000): Promise<void> {
+  /**
+   * Closes every session as `shutting-down` and refuses further ones; resolves when all sockets are closed, at the
+   * latest after `deadlineMs`.
+   */
+  async close(deadlineMs = CLOSE_TIMEOUT_MS): Promise<void> {
+    this.#closed = true;
     clearInterval(this.#sweeper);
     const deadline = setTimeout(() => {
       for (const socket of this.#open) socket.terminate();
@@ -121,6 +132,8 @@ export class SessionGate {
   #refuse(socket: Duplex, status: string, code: Code, waitMs = 1000): void {
     this.#options.onRefused?.(code);
     const retry = Math.ceil(waitMs / 1000);
+    // A peer that keeps its own half open would hold the socket.
+    socket.once("finish", () => socket.destroy());
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nRetry-After: ${retry}\r\nContent-Length: 0\r\n\r\n`);
   }
 
@@ -205,11 +218,11 @@ export class SessionGate {
 
 function ignore(): void {}
 
-/** The first message of a socket, or nothing when it closes or takes too long. A binary one is as good as malformed. */
+/** The first message of a socket, or nothing when it closes or takes too long. A binary one counts as empty: malformed. */
 function firstMessage(socket: WebSocket): Promise<Buffer | undefined> {
   const { promise, resolve } = Promise.withResolvers<Buffer | undefined>();
   const timer = setTimeout(() => done(undefined), LOGIN_TIMEOUT_MS);
-  const onMessage = (data: Buffer): void => done(data);
+  const onMessage = (data: Buffer, isBinary: boolean): void => done(isBinary ? Buffer.alloc(0) : data);
   const onClose = (): void => done(undefined);
   function done(message: Buffer | undefined): void {
     clearTimeout(timer);

@@ -49,6 +49,7 @@ export interface SessionServerOptions<I extends SessionInterface, C> {
   /** Requests of one session; above it `rate-limited`. */
   requestRate?: Rate;
   onOpen?: (session: Session<I, C>) => void;
+  /** Called when the socket is closed: for a superseded session that is after `onOpen` of the one that replaced it. */
   onClose?: (session: Session<I, C>, code: Code) => void;
   /** What clients are told to ping at. */
   heartbeatMs: number;
@@ -66,7 +67,8 @@ export class Session<I extends SessionInterface, C> {
   readonly remotePort: number;
   readonly context: C;
   readonly wire: Wire<I["toClient"], I["toServer"]>;
-  lastHeard = Date.now();
+  /** When the client last gave a sign of life, by `performance.now()`: setting the wall clock ends no session. */
+  lastHeard = performance.now();
 
   constructor(
     socket: WebSocket,
@@ -153,11 +155,11 @@ export class SessionServer<I extends SessionInterface, C> {
     this.#sessions.get(login.key)?.close("superseded");
     this.#sessions.set(login.key, session);
     socket.on("message", (data: Buffer, isBinary: boolean) => {
-      session.lastHeard = Date.now();
+      session.lastHeard = performance.now();
       session.wire.receive(data, isBinary);
     });
     socket.on("ping", () => {
-      session.lastHeard = Date.now();
+      session.lastHeard = performance.now();
     });
     socket.on("close", (closeCode, reason) => {
       const code = session.wire.closed(closeCode, reason);
@@ -167,7 +169,7 @@ export class SessionServer<I extends SessionInterface, C> {
     this.options.onOpen?.(session);
   }
 
-  /** To be called about once a second: ends silent sessions, looks after slow ones. */
+  /** To be called about once a second: ends silent sessions, looks after slow ones. @param now of `performance.now()` */
   sweep(now: number): void {
     const silentMs = this.options.heartbeatMs * SILENT_HEARTBEATS;
     for (const session of this.#sessions.values()) {
@@ -178,9 +180,9 @@ export class SessionServer<I extends SessionInterface, C> {
   }
 
   #carryOut(session: Session<I, C>, type: string, requestId: string, run: () => unknown): unknown {
-    const now = Date.now();
-    const waitMs = this.#requests?.take(session.key, now) ?? 0;
+    const waitMs = this.#requests?.take(session.key, performance.now()) ?? 0;
     if (waitMs > 0) throw new IsthmusError("rate-limited", undefined, { retryAfterMs: waitMs });
-    return this.#remembered.has(type) ? this.#answers.answer(session.key, requestId, now, run) : run();
+    if (!this.#remembered.has(type)) return run();
+    return this.#answers.answer(session.key, requestId, () => performance.now(), run);
   }
 }

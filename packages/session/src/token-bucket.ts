@@ -22,16 +22,14 @@ export class TokenBuckets {
   take(key: string, now: number): number {
     const { perSecond, burst } = this.#rate;
     const old = this.#buckets.get(key);
-    const tokens = old ? Math.min(burst, old.tokens + ((now - old.at) * perSecond) / 1000) : burst;
+    // A clock that was set back must not empty anybody's bucket.
+    const elapsedMs = old ? Math.max(0, now - old.at) : 0;
+    const tokens = old ? Math.min(burst, old.tokens + (elapsedMs * perSecond) / 1000) : burst;
     // Re-inserting keeps the map in order of last use.
     this.#buckets.delete(key);
-    if (tokens < 1) {
-      this.#buckets.set(key, { tokens, at: now });
-      return Math.ceil(((1 - tokens) * 1000) / perSecond);
-    }
-    this.#buckets.set(key, { tokens: tokens - 1, at: now });
+    this.#buckets.set(key, { tokens: tokens < 1 ? tokens : tokens - 1, at: now });
     this.#evict(now);
-    return 0;
+    return tokens < 1 ? Math.ceil(((1 - tokens) * 1000) / perSecond) : 0;
   }
 
   get size(): number {

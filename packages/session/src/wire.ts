@@ -34,6 +34,8 @@ export const BUFFER_LIMIT_BYTES = 1024 * 1024;
 export const CONGESTION_LIMIT_MS = 30_000;
 
 const REQUEST_TIMEOUT_MS = 15_000;
+/** How long the peer may take to answer a goodbye; then the connection is cut. */
+export const CLOSE_TIMEOUT_MS = 2000;
 
 export type Handlers<V extends Vocabulary, Owner> = {
   requests: {
@@ -125,10 +127,12 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
     this.#pending ??= new Map();
     const { promise, resolve, reject } = Promise.withResolvers<ReplyBody<Say, N>>();
     const timer = setTimeout(() => {
-      this.#pending?.delete(id);
+      // A repeat of the request may wait under the same id by now.
+      if (this.#pending?.get(id) === entry) this.#pending.delete(id);
       reject(new IsthmusError("timeout", `no answer to ${type}`));
     }, options.timeoutMs ?? REQUEST_TIMEOUT_MS);
-    this.#pending.set(id, { type, kind, resolve: resolve as Pending["resolve"], reject, timer });
+    const entry: Pending = { type, kind, resolve: resolve as Pending["resolve"], reject, timer };
+    this.#pending.set(id, entry);
     this.#write(requestFrame(type, id, body as Record<string, unknown>));
     return promise;
   }
@@ -144,7 +148,7 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
   push<N extends EventName<Say>>(type: N, body: EventInput<Say, N>): boolean {
     if (this.#congestedSince !== undefined) return false;
     if (this.#socket.bufferedAmount > PUSH_LIMIT_BYTES) {
-      this.#congestedSince = Date.now();
+      this.#congestedSince = performance.now();
       return false;
     }
     this.event(type, body);
@@ -157,7 +161,7 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
     this.#checkBuffer();
   }
 
-  /** Looks after a congested socket; to be called about once a second. */
+  /** Looks after a congested socket; to be called about once a second. @param now of `performance.now()` */
   checkCongestion(now: number): void {
     if (this.#congestedSince === undefined) return;
     if (this.#socket.bufferedAmount === 0) {
@@ -195,9 +199,12 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
 
   /** Takes one message from the socket. A message that breaks the rules ends the session. */
   receive(data: Buffer, isBinary: boolean): void {
+    // What a superseded or misbehaving peer says until it has read the goodbye has no effect any more.
+    if (this.#closing !== undefined) return;
     if (isBinary) {
       this.#observe("binary", "binary");
-      if (this.#handlers.binary) this.#handlers.binary(this.#owner, data);
+      const { binary } = this.#handlers;
+      if (binary) this.#handle("binary", () => binary(this.#owner, data));
       else this.close("bad-message");
       return;
     }
@@ -216,7 +223,7 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
         break;
       case "event":
         this.#observe("event", frame.type);
-        this.#handlers.events[frame.type]!(this.#owner, frame.body);
+        this.#handle(frame.type, () => this.#handlers.events[frame.type]!(this.#owner, frame.body));
         break;
       case "ok":
       case "error":
@@ -250,6 +257,16 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
       } else this.#write(okFrame(id, result as Record<string, unknown>));
     } catch (error) {
       fail(error);
+    }
+  }
+
+  /** Nobody waits for what an event's handler makes of it; its failure must not end the process. */
+  #handle(type: string, run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#observe("refused", type);
+      if (toIsthmusError(error).code === "internal") this.#hooks.internalError?.(this.#owner, type, error);
     }
   }
 
@@ -290,9 +307,16 @@ export function newRequestId(): string {
   return randomBytes(16).toString("base64url");
 }
 
+/** Says goodbye with a reason; a peer that does not answer it in time is cut off. */
 export function closeByName(socket: WebSocket, code: Code): void {
-  if (socket.readyState === socket.CONNECTING) socket.terminate();
-  else socket.close(CLOSE_BY_NAME, code);
+  if (socket.readyState === socket.CLOSED) return;
+  if (socket.readyState === socket.CONNECTING) {
+    socket.terminate();
+    return;
+  }
+  const timer = setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS);
+  socket.once("close", () => clearTimeout(timer));
+  socket.close(CLOSE_BY_NAME, code);
 }
 
 /** The reason that a close frame carried, or `closed` if it carried none of ours. */
