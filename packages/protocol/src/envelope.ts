@@ -57,6 +57,8 @@ export type Frame =
   | { kind: "bad-request"; type: string; id: string; error: IsthmusError };
 
 const outer = z.looseObject({ t: z.string().max(64), id: requestId.optional(), re: requestId.optional() });
+const DAY_MS = 86_400_000;
+
 const errorFrame = z.object({
   code: z.string().max(64),
   message: z.string().max(1000),
@@ -128,7 +130,14 @@ export function okFrame(re: string, body: Record<string, unknown>): string {
 
 export function errorFrameOf(re: string, error: IsthmusError): string {
   const { code, message, retryAfterMs } = error;
-  return JSON.stringify({ t: "error", re, code, message: message.slice(0, 1000), retryAfterMs });
+  return JSON.stringify({
+    t: "error",
+    re,
+    code,
+    message: message.slice(0, 1000),
+    // A frame that its receiver refuses would cost the session.
+    retryAfterMs: retryAfterMs === undefined ? undefined : Math.ceil(Math.min(Math.max(retryAfterMs, 0), DAY_MS)),
+  });
 }
 
 /** A code from a newer peer that this build does not know still reaches the user, inside the sentence. */

@@ -25,6 +25,23 @@ const KINDS = { leg: 1, control: 2, also: 3, probe: 4 } as const;
 export type LegKind = keyof typeof KINDS;
 const KIND_NAMES = new Map<number, LegKind>(Object.entries(KINDS).map(([name, value]) => [value, name as LegKind]));
 
+/** The ranges of bytes that a kind has no use for and leaves zero. */
+const UNUSED: Record<LegKind, [from: number, to: number][]> = {
+  leg: [],
+  control: [
+    [7, 8],
+    [24, 32],
+  ],
+  also: [
+    [7, 8],
+    [16, 32],
+  ],
+  probe: [
+    [6, 16],
+    [32, 64],
+  ],
+};
+
 export interface LegHeader {
   kind: LegKind;
   side: 0 | 1;
@@ -79,6 +96,9 @@ export function decodeLegHeader(bytes: Buffer): LegHeader {
   if (kind === undefined || side > 1) throw new IsthmusError("bad-leg-header", "unknown kind or side");
   const openId = kind === "probe" ? 0n : bytes.readBigUInt64BE(24);
   if (openId > BigInt(Number.MAX_SAFE_INTEGER)) throw new IsthmusError("bad-leg-header", "open id out of range");
+  if (UNUSED[kind].some(([from, to]) => bytes.subarray(from, to).some((byte) => byte !== 0))) {
+    throw new IsthmusError("bad-leg-header", "a field that this kind does not use is set");
+  }
   return {
     kind,
     side: side as 0 | 1,

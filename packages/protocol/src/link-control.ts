@@ -70,6 +70,8 @@ export type LinkControlName = keyof typeof linkControl;
 export type LinkControlBody<N extends LinkControlName> = z.infer<(typeof linkControl)[N]>;
 export type LinkControlMessage = { [N in LinkControlName]: { t: N } & LinkControlBody<N> }[LinkControlName];
 
+const outer = z.looseObject({ t: z.string().max(64) });
+
 export function encodeLinkControl(message: LinkControlMessage): Buffer {
   const bytes = Buffer.from(JSON.stringify(message));
   if (bytes.length > LIMITS.controlPlaintextBytes) throw new IsthmusError("too-large");
@@ -87,7 +89,7 @@ export function decodeLinkControl(plaintext: Uint8Array): LinkControlMessage | u
   } catch (cause) {
     throw new IsthmusError("bad-message", "the control message is not JSON", { cause });
   }
-  const head = z.looseObject({ t: z.string().max(64) }).safeParse(json);
+  const head = outer.safeParse(json);
   if (!head.success) throw new IsthmusError("bad-message", `control message: ${explain(head.error)}`);
   const { t } = head.data;
   if (!Object.hasOwn(linkControl, t)) return undefined;

@@ -29,7 +29,9 @@ export const localService = z.object({
   description: z.string().max(200).default(""),
   /** Users, or `user#fingerprint` for one device of theirs alone. */
   allow: z
-    .array(z.string().regex(/^[a-z0-9][a-z0-9._-]*(?:#[a-z2-7]{32})?$/, "not USER or USER#FINGERPRINT"))
+    .array(
+      z.string().regex(/^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?(?:#[a-z2-7]{32})?$/, "not USER or USER#FINGERPRINT"),
+    )
     .max(LIMITS.allowedUsersPerService)
     .default([]),
   anyone: allowList.shape.anyone,

@@ -28,7 +28,7 @@ export function parseServiceRef(text: string): ServiceRef {
   ] as const) {
     const checked = name.safeParse(value);
     if (!checked.success)
-      throw new IsthmusError("bad-request", `${label} '${value}': ${checked.error.issues[0]!.message}`);
+      throw new IsthmusError("bad-request", `${label} '${value.slice(0, 64)}': ${checked.error.issues[0]!.message}`);
   }
   if (pin === undefined) return { service, user };
   if (!fingerprint.safeParse(pin).success) {
