@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 
 /**
@@ -7,17 +7,20 @@ import { dirname } from "node:path";
  */
 export function writeFileAtomic(path: string, content: string | Uint8Array, options: { mode?: number } = {}): void {
   const temporary = `${path}.${process.pid}.tmp`;
-  const fd = openSync(temporary, "w", options.mode ?? 0o600);
   try {
-    writeSync(fd, content as string);
-    fsyncSync(fd);
+    const fd = openSync(temporary, "w", options.mode ?? 0o600);
+    try {
+      // Not writeSync, which may write a part only.
+      writeFileSync(fd, content);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
   } catch (error) {
-    closeSync(fd);
     rmSync(temporary, { force: true });
     throw error;
   }
-  closeSync(fd);
-  renameSync(temporary, path);
   // The rename itself is durable once the folder is.
   const folder = openSync(dirname(path), "r");
   try {

@@ -22,20 +22,35 @@ export interface ConfigSources {
  * @throws ConfigError
  */
 export function loadConfig<S extends z.ZodObject>(schema: S, sources: ConfigSources): z.infer<S> {
-  const file = sources.file ? readFile(sources.file) : {};
-  const strict = deepStrict(schema) as z.ZodObject;
-  // The file is checked alone first, so that a complaint names it and not the merged whole.
-  const fileKeys = unknownKeys(strict, file);
-  if (fileKeys) throw new ConfigError(`${sources.file?.path}: ${fileKeys}`);
-  const env = sources.env ? readEnvironment(schema, sources.env) : {};
-  const merged = merge(merge(file, env), sources.flags ?? {});
-  const parsed = strict.safeParse(merged);
+  const layers: Layer[] = [{ source: "flags", values: sources.flags ?? {} }];
+  if (sources.env) layers.push({ source: "environment", values: readEnvironment(schema, sources.env) });
+  if (sources.file) layers.push({ source: sources.file.path, values: readFile(sources.file) });
+  for (const { source, values } of layers) {
+    const key = unknownKey(schema, values);
+    if (key !== undefined) throw new ConfigError(`${source}: unknown key '${key}'`);
+  }
+  const parsed = schema.safeParse(layers.reduceRight((below, { values }) => merge(below, values), {}));
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    const key = issue.path.join(".");
-    throw new ConfigError(`${key === "" ? "configuration" : key}: ${issue.message}`);
+    const { path, message } = parsed.error.issues[0]!;
+    // A complaint about several settings together has no path, one about a missing setting no source.
+    const source = path.length === 0 ? undefined : layers.find(({ values }) => isSet(values, path))?.source;
+    const key = path.length === 0 ? "configuration" : path.join(".");
+    throw new ConfigError(`${source === undefined ? "" : `${source}: `}${key}: ${message}`);
   }
   return Object.freeze(parsed.data) as z.infer<S>;
+}
+
+/** What one source sets, and what to call it in a complaint; the first layer has the last word. */
+interface Layer {
+  source: string;
+  values: Record<string, unknown>;
+}
+
+function isSet(values: unknown, path: PropertyKey[]): boolean {
+  const [head, ...rest] = path;
+  // Lists are never merged: whoever set the list set what is in it.
+  if (head === undefined || Array.isArray(values)) return values !== undefined;
+  return isPlainObject(values) && isSet(values[head as string], rest);
 }
 
 function readFile({ path, required }: { path: string; required: boolean }): Record<string, unknown> {
@@ -61,9 +76,14 @@ function readEnvironment(
   const result: Record<string, unknown> = {};
   for (const [variable, text] of Object.entries(env.values)) {
     if (!variable.startsWith(`${env.prefix}_`) || text === undefined) continue;
-    const fromFile = variable.endsWith("_FILE");
-    const bare = variable.slice(env.prefix.length + 1, fromFile ? -"_FILE".length : undefined);
-    const path = bare.toLowerCase().split("__");
+    const keyOf = (end?: number): string[] =>
+      variable
+        .slice(env.prefix.length + 1, end)
+        .toLowerCase()
+        .split("__");
+    // A setting whose own name ends in `_file` is meant before the file that holds a secret.
+    const fromFile = variable.endsWith("_FILE") && lookUp(schema, keyOf()) === undefined;
+    const path = keyOf(fromFile ? -"_FILE".length : undefined);
     const wanted = lookUp(schema, path);
     if (!wanted) throw new ConfigError(`environment variable ${variable} names no setting`);
     let value: string;
@@ -72,7 +92,8 @@ function readEnvironment(
     } catch (error) {
       throw new ConfigError(`${variable}: ${(error as Error).message}`);
     }
-    put(result, path, wanted.safeParse(value).success ? value : jsonOrText(value));
+    const isText = bare(wanted) instanceof z.ZodString || wanted.safeParse(value).success;
+    put(result, path, isText ? value : jsonOrText(value));
   }
   return result;
 }
@@ -123,24 +144,27 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The same schema with every object strict. Only the wrappers that configurations use are followed. */
-function deepStrict(schema: z.ZodType): z.ZodType {
-  if (schema instanceof z.ZodObject) {
-    const shape = Object.fromEntries(
-      Object.entries(schema.shape).map(([key, value]) => [key, deepStrict(value as z.ZodType)]),
-    );
-    return z.strictObject(shape);
+/** The first key, with the keys above it, that the schema does not know. */
+function unknownKey(schema: z.ZodType, value: unknown): string | undefined {
+  const inner = bare(schema);
+  let entries: [string, z.ZodType | undefined, unknown][] = [];
+  if (inner instanceof z.ZodObject && isPlainObject(value)) {
+    const { shape } = inner;
+    entries = Object.entries(value).map(([key, below]) => [
+      key,
+      Object.hasOwn(shape, key) ? (shape[key] as z.ZodType) : undefined,
+      below,
+    ]);
+  } else if (inner instanceof z.ZodArray && Array.isArray(value)) {
+    entries = value.map((below, index) => [String(index), inner.element as z.ZodType, below]);
+  } else if (inner instanceof z.ZodRecord && isPlainObject(value)) {
+    entries = Object.entries(value).map(([key, below]) => [key, inner.valueType as z.ZodType, below]);
   }
-  if (schema instanceof z.ZodArray) return z.array(deepStrict(schema.element as z.ZodType));
-  if (schema instanceof z.ZodOptional) return deepStrict(schema.unwrap() as z.ZodType).optional();
-  if (schema instanceof z.ZodPrefault) {
-    return deepStrict(schema.def.innerType as z.ZodType).prefault(schema.def.defaultValue as never);
+  for (const [key, known, below] of entries) {
+    if (below === undefined) continue;
+    if (!known) return key;
+    const deeper = unknownKey(known, below);
+    if (deeper !== undefined) return `${key}.${deeper}`;
   }
-  return schema;
-}
-
-function unknownKeys(strict: z.ZodObject, value: Record<string, unknown>): string | undefined {
-  const issue = strict.safeParse(value).error?.issues.find(({ code }) => code === "unrecognized_keys");
-  if (issue?.code !== "unrecognized_keys") return undefined;
-  return `unknown key '${[...issue.path, issue.keys[0]].join(".")}'`;
+  return undefined;
 }

@@ -1,4 +1,5 @@
-import { type Logger as PinoLogger, pino } from "pino";
+import { type Bindings, type Logger as PinoLogger, pino } from "pino";
+import { redact } from "./redact.ts";
 
 /** A component takes one of these and makes children for its sessions and splices. */
 export type Logger = Pick<PinoLogger, "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "child">;
@@ -6,27 +7,30 @@ export type Logger = Pick<PinoLogger, "trace" | "debug" | "info" | "warn" | "err
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** Fields that must never reach a log, wherever an object carries them. */
-const SECRET_FIELDS = ["invite", "token", "ticket", "password", "secret", "privateKey", "authorization", "signature"];
-
 /**
  * One JSON line per event on standard output, or to `write` (the daemon keeps its newest lines for `isthmus logs`).
- * On a terminal the lines are plain words instead, for people.
+ * On a terminal the lines are plain words instead, for people. Secrets are cut out of the fields.
  */
 export function createLogger(options: { name: string; level: LogLevel; write?: (line: string) => void }): Logger {
   const write =
     options.write ?? (process.stdout.isTTY ? writeForPeople : (line: string) => void process.stdout.write(line));
-  return pino(
+  const logger = pino(
     {
       name: options.name,
       level: options.level,
       base: { name: options.name },
       timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]), censor: "[redacted]" },
+      formatters: { level: (label) => ({ level: label }), log: redact },
+      serializers: { err: (error: Error) => redact(pino.stdSerializers.err(error)) },
     },
     { write },
   );
+  // The formatter above does not see what children carry; they inherit this.
+  const { child } = logger;
+  logger.child = function (this: typeof logger, bindings: Bindings, childOptions?: object) {
+    return child.call(this, redact(bindings), childOptions);
+  } as typeof child;
+  return logger;
 }
 
 /** A logger for tests and for code that was given none. */
@@ -40,12 +44,13 @@ function writeForPeople(line: string): void {
 
 /** `12:00:01 info  isb: listening  origin=wss://...`; a line that is not ours passes unchanged. */
 export function formatForPeople(line: string): string {
-  let record: Record<string, unknown>;
+  let record: Record<string, unknown> | null;
   try {
-    record = JSON.parse(line) as Record<string, unknown>;
+    record = JSON.parse(line) as Record<string, unknown> | null;
   } catch {
     return line;
   }
+  if (typeof record !== "object" || record === null) return line;
   const { time, level, name, msg, err, ...fields } = record;
   const rest = Object.entries(fields)
     .map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)
@@ -55,5 +60,6 @@ export function formatForPeople(line: string): string {
   const text = [clock, String(level).padEnd(5), `${name}:`, msg, rest, message && `(${message})`]
     .filter(Boolean)
     .join(" ");
-  return `${text}\n`;
+  // What a peer said must not steer the terminal.
+  return `${text.replace(/\p{Cc}/gu, "?")}\n`;
 }
