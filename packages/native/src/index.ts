@@ -1,0 +1,1 @@
+export * from "./aead/index.ts";
