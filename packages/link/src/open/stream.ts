@@ -1,0 +1,278 @@
+import { type Code, IsthmusError, type LinkControlMessage, type Rendezvous, toIsthmusError } from "@isthmus/protocol";
+import type { Generation } from "../keys/generation.ts";
+import { type LegEvent, LegStream } from "../leg/leg-stream.ts";
+import { UnprovedBytes } from "./unproved-bytes.ts";
+
+/**
+ * A connection as a stream uses it: the application's (or the service's), or a leg. What it says back goes to the methods
+ * of {@link Stream} and {@link Leg}.
+ */
+export interface Endpoint {
+  /** @returns false when no more should be written until it has drained */
+  write(chunk: Buffer): boolean;
+  /** Ends this direction (FIN). */
+  end(): void;
+  /** Ends both directions so that the other side sees a failure (RST). */
+  reset(): void;
+  pause(): void;
+  resume(): void;
+}
+
+export type OpenMessage = Extract<LinkControlMessage, { t: "open" }>;
+export type StreamMessage = Extract<LinkControlMessage, { t: "open" | "refused" | "cancel" }>;
+
+/** What a stream asks of the world around it. */
+export interface StreamEnvironment {
+  now(): number;
+  /** Calls {@link Stream.tick} at that time; replaces the earlier wish of the same stream. */
+  wake(stream: Stream, at: number | undefined): void;
+  /** Connects a leg; its methods are called later, never from within. */
+  dial(stream: Stream, leg: Leg): void;
+  /** Sends a control message of this open to the peer. */
+  tell(stream: Stream, message: StreamMessage): void;
+  /** A leg is proved or given up: its cell is free, or soon. */
+  settled(stream: Stream, rendezvous: Rendezvous, joined: boolean): void;
+  /** Nothing more will happen; both connections are closed or closing. */
+  ended(stream: Stream, code: Code): void;
+}
+
+export interface StreamSpec {
+  generation: Generation;
+  openId: number;
+  plain: boolean;
+}
+
+/** One attempt's leg. Its connection reports here; once dropped, what it reports is ignored. */
+export class Leg {
+  readonly attempt: number;
+  readonly rendezvous: Rendezvous;
+  readonly codec: LegStream;
+  endpoint: Endpoint | undefined;
+  isUp = false;
+  isDropped = false;
+  readonly #owner: Stream;
+
+  constructor(owner: Stream, attempt: number, rendezvous: Rendezvous, codec: LegStream) {
+    this.#owner = owner;
+    this.attempt = attempt;
+    this.rendezvous = rendezvous;
+    this.codec = codec;
+  }
+
+  /** The connection stands; a leg header, where one belongs, was written. */
+  up(endpoint: Endpoint): void {
+    this.endpoint = endpoint;
+    if (this.isDropped) endpoint.reset();
+    else this.#owner.legUp(this);
+  }
+
+  data(chunk: Buffer): void {
+    if (!this.isDropped) this.#owner.legData(this, chunk);
+  }
+
+  /** The other end will send no more (FIN). */
+  end(): void {
+    if (!this.isDropped) this.#owner.legEnd(this);
+  }
+
+  /** The connection failed, or closed before its end. */
+  lost(code: Code): void {
+    if (!this.isDropped) this.#owner.legLost(this, code);
+  }
+
+  drained(): void {
+    if (!this.isDropped) this.#owner.legDrained();
+  }
+}
+
+/**
+ * One open between the two daemons, from either side, as a live thing: moves bytes between an application's connection
+ * and the leg that proves to be the peer's. Until then it keeps what the application sent. Knows no sockets.
+ */
+export abstract class Stream {
+  protected readonly env: StreamEnvironment;
+  readonly generation: Generation;
+  readonly openId: number;
+  readonly plain: boolean;
+  protected leg: Leg | undefined;
+  #app: Endpoint | undefined;
+  #unproved: UnprovedBytes | undefined = new UnprovedBytes();
+  #appEnded = false;
+  #peerEnded = false;
+  #over = false;
+
+  constructor(env: StreamEnvironment, spec: StreamSpec) {
+    this.env = env;
+    this.generation = spec.generation;
+    this.openId = spec.openId;
+    this.plain = spec.plain;
+  }
+
+  /** The peer's preface was valid: its bytes go to the application, and none of ours will be sent twice. */
+  get isJoined(): boolean {
+    return this.#unproved === undefined;
+  }
+
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  abstract tick(): void;
+  /** A valid preface came on the leg of the present attempt. */
+  protected abstract onPreface(leg: Leg): void;
+  /** The leg of the present attempt failed before it was proved. */
+  protected abstract onUnprovedLegLost(leg: Leg, code: Code): void;
+  /** The application's connection failed before the leg was proved. */
+  protected abstract onAppLostUnproved(): void;
+  /** What goes ahead of the application's bytes on a new leg. */
+  protected opening(leg: Leg): Buffer[] {
+    return [leg.codec.preface()];
+  }
+
+  // The application's connection
+
+  attach(app: Endpoint): void {
+    this.#app = app;
+  }
+
+  appData(chunk: Buffer): void {
+    if (this.#over) return;
+    const { leg } = this;
+    if (this.#unproved) {
+      this.#unproved.keep(chunk);
+      if (leg?.isUp) leg.endpoint!.write(leg.codec.seal(chunk));
+      if (this.#unproved.full) this.#app?.pause();
+    } else if (!leg!.endpoint!.write(leg!.codec.seal(chunk))) this.#app?.pause();
+  }
+
+  /** The application will send no more (FIN). */
+  appEnd(): void {
+    if (this.#over || this.#appEnded) return;
+    this.#appEnded = true;
+    if (this.leg?.isUp) this.#sendEnd(this.leg);
+    this.#finishIfDone();
+  }
+
+  appDrained(): void {
+    this.leg?.endpoint?.resume();
+  }
+
+  /** The application's connection failed, or closed before its end. */
+  appLost(): void {
+    if (this.#over) return;
+    if (this.#unproved) this.onAppLostUnproved();
+    else this.giveUp("application-reset");
+  }
+
+  // The leg
+
+  legUp(leg: Leg): void {
+    leg.isUp = true;
+    const early = this.#unproved?.all() ?? [];
+    const bytes = [...this.opening(leg), ...early.map((chunk) => leg.codec.seal(chunk))];
+    const end = this.#appEnded ? leg.codec.end() : undefined;
+    if (end) bytes.push(end);
+    leg.endpoint!.write(bytes.length === 1 ? bytes[0]! : Buffer.concat(bytes));
+    if (this.#appEnded) leg.endpoint!.end();
+  }
+
+  legData(leg: Leg, chunk: Buffer): void {
+    try {
+      leg.codec.receive(chunk, (event) => this.#onLegEvent(leg, event));
+    } catch (error) {
+      const { code } = toIsthmusError(error);
+      if (this.#over || leg.isDropped) return;
+      if (this.#unproved) this.onUnprovedLegLost(leg, code);
+      else this.giveUp(code);
+    }
+  }
+
+  legEnd(leg: Leg): void {
+    if (this.#over) return;
+    if (this.#unproved) this.onUnprovedLegLost(leg, "leg-lost");
+    else if (this.plain) this.#onPeerEnd();
+    // A FIN without the sealed end may be the relay's own: it must not look like the peer's.
+    else if (!this.#peerEnded) this.giveUp("leg-lost");
+  }
+
+  legLost(leg: Leg, code: Code): void {
+    if (this.#over) return;
+    if (this.#unproved) this.onUnprovedLegLost(leg, code);
+    else this.giveUp("leg-lost");
+  }
+
+  legDrained(): void {
+    this.#app?.resume();
+  }
+
+  // For the two kinds of stream
+
+  protected newLeg(attempt: number, rendezvous: Rendezvous): Leg {
+    const { generation, openId, plain } = this;
+    this.leg = new Leg(this, attempt, rendezvous, new LegStream({ generation, openId, attempt, plain }));
+    return this.leg;
+  }
+
+  protected dropLeg(): void {
+    const { leg } = this;
+    if (!leg) return;
+    leg.isDropped = true;
+    leg.endpoint?.reset();
+    this.leg = undefined;
+  }
+
+  protected join(): void {
+    const wasFull = this.#unproved?.full ?? false;
+    this.#unproved = undefined;
+    if (wasFull) this.#app?.resume();
+    this.#finishIfDone();
+  }
+
+  /** Ends everything: the application sees a reset, the leg too. */
+  protected giveUp(code: Code): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.dropLeg();
+    this.#app?.reset();
+    this.env.wake(this, undefined);
+    this.env.ended(this, code);
+  }
+
+  #onLegEvent(leg: Leg, event: LegEvent): void {
+    // A preface may have led to a drop (a refused join): what follows it is nobody's.
+    if (this.#over || leg.isDropped) return;
+    switch (event.is) {
+      case "preface":
+        this.onPreface(leg);
+        break;
+      case "data":
+        if (this.#peerEnded) throw new IsthmusError("bad-record", "data behind the end");
+        if (!this.#app?.write(event.data)) leg.endpoint?.pause();
+        break;
+      case "end":
+        this.#onPeerEnd();
+        break;
+      case "open":
+        throw new IsthmusError("bad-record", "a second open on one leg");
+    }
+  }
+
+  #onPeerEnd(): void {
+    if (this.#peerEnded) return;
+    this.#peerEnded = true;
+    this.#app?.end();
+    this.#finishIfDone();
+  }
+
+  #sendEnd(leg: Leg): void {
+    const end = leg.codec.end();
+    if (end) leg.endpoint!.write(end);
+    leg.endpoint!.end();
+  }
+
+  #finishIfDone(): void {
+    if (this.#unproved || !this.#appEnded || !this.#peerEnded || this.#over) return;
+    this.#over = true;
+    this.env.ended(this, "finished");
+  }
+}

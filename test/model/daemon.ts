@@ -1,0 +1,276 @@
+import {
+  AnswererStream,
+  CellPool,
+  type Endpoint,
+  type Generation,
+  IdWindow,
+  type Leg,
+  OpenerStream,
+  type Stream,
+  type StreamEnvironment,
+  type StreamMessage,
+} from "@isthmus/link";
+import type { Code, Rendezvous } from "@isthmus/protocol";
+import type { Clock, Random } from "./clock.ts";
+import type { Connection, Ist, Meeting } from "./ist.ts";
+
+export const ALLOCATION = "00000000000000aa";
+
+/** What an application said and heard on one connection, and how it ended. */
+export interface App {
+  /** All that it will say. */
+  says: Buffer;
+  hears: Buffer[];
+  heardEnd: boolean;
+  reset: boolean;
+  endedWith: Code | undefined;
+  joined: number;
+}
+
+/** A daemon: the real streams, cells and id window, with simulated connections around them. */
+export class Daemon implements StreamEnvironment {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #ist: Ist;
+  readonly #side: 0 | 1;
+  readonly #halfMs: number;
+  readonly #send: (message: StreamMessage, generation: string) => void;
+  generation: Generation | undefined;
+  #pool: CellPool;
+  #window = new IdWindow();
+  #nextId = 0;
+  readonly #openers = new Map<string, OpenerStream>();
+  readonly #answerers = new Map<string, AnswererStream>();
+  readonly #wakes = new Map<Stream, () => void>();
+  readonly apps = new Map<Stream, App>();
+  /** Every application connection that ever was here, by `generation:id`. */
+  readonly history = new Map<string, App>();
+  alive = true;
+  serviceDown = 0;
+
+  constructor(options: {
+    clock: Clock;
+    random: Random;
+    ist: Ist;
+    side: 0 | 1;
+    cells: number;
+    halfMs: number;
+    send: (message: StreamMessage, generation: string) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#ist = options.ist;
+    this.#side = options.side;
+    this.#halfMs = options.halfMs;
+    this.#send = options.send;
+    this.#pool = this.#freshPool(options.cells);
+  }
+
+  #freshPool(cells: number): CellPool {
+    const pool = new CellPool(this.#side, this.#halfMs);
+    pool.update(Array.from({ length: cells }, (_, cell) => ({ cell, port: 20000 + cell })));
+    return pool;
+  }
+
+  useGeneration(generation: Generation): void {
+    this.generation = generation;
+    this.#window = new IdWindow();
+    this.#nextId = generation.role;
+  }
+
+  /** The process dies: connections are reset, memory is gone. */
+  restart(cells: number): void {
+    for (const stream of [...this.#openers.values(), ...this.#answerers.values()]) {
+      const app = this.apps.get(stream);
+      if (app && !app.endedWith) app.reset = true;
+    }
+    for (const connection of this.#connections) connection.reset();
+    for (const cancel of this.#wakes.values()) cancel();
+    this.#connections.clear();
+    this.#wakes.clear();
+    this.#openers.clear();
+    this.#answerers.clear();
+    this.apps.clear();
+    this.#pool = this.#freshPool(cells);
+  }
+
+  readonly #connections = new Set<Connection>();
+
+  /** An application connects and says `says`, some of it later. */
+  open(says: Buffer): App {
+    const generation = this.generation!;
+    const openId = this.#nextId;
+    this.#nextId += 2;
+    const app: App = { says, hears: [], heardEnd: false, reset: false, endedWith: undefined, joined: 0 };
+    const used = new Set<number>();
+    const stream = new OpenerStream(this, {
+      generation,
+      openId,
+      plain: false,
+      open: { proto: "tcp", channel: "tcp", opener: "subscriber" },
+      timeoutMs: 1000,
+      choose: (attempt) => this.#choose(attempt, used),
+      carriesOpen: () => false,
+    });
+    this.#openers.set(`${generation.id}:${openId}`, stream);
+    this.#attach(stream, app);
+    stream.start();
+    return app;
+  }
+
+  #choose(attempt: number, used: Set<number>): Rendezvous | undefined {
+    const cell = attempt < 2 ? this.#pool.take("tcp", this.#clock.now) : undefined;
+    if (cell === undefined) return { at: "stream", allocation: ALLOCATION };
+    used.add(cell);
+    return { at: "cell", allocation: ALLOCATION, cell, mode: "passive" };
+  }
+
+  /** A control message of the peer, under a generation that this daemon may not hold any more. */
+  receive(message: StreamMessage, generationId: string): void {
+    const generation = this.generation;
+    if (generation?.id !== generationId) return;
+    const key = `${generationId}:${message.id}`;
+    switch (message.t) {
+      case "refused":
+        this.#openers.get(key)?.refused(message.attempt, message.code);
+        break;
+      case "cancel":
+        this.#answerers.get(key)?.cancel(message.attempt);
+        break;
+      case "open": {
+        let stream = this.#answerers.get(key);
+        if (!stream) {
+          if (!this.#window.take(message.id)) {
+            this.tell(
+              undefined,
+              { t: "refused", id: message.id, attempt: message.attempt, code: "repeated-open" },
+              generation,
+            );
+            return;
+          }
+          stream = new AnswererStream(this, { generation, openId: message.id, plain: message.plain, timeoutMs: 1000 });
+          this.#answerers.set(key, stream);
+          const says = Buffer.from(`service of ${key} `.repeat(this.#random.between(0, 40)));
+          const app: App = { says, hears: [], heardEnd: false, reset: false, endedWith: undefined, joined: 0 };
+          this.#attach(stream, app);
+          if (this.#random.chance(this.serviceDown)) {
+            const answerer = stream;
+            this.#clock.after(this.#random.between(0, 20), () => answerer.serviceFailed("service-down"));
+          }
+        }
+        stream.open(message.attempt, message.rendezvous);
+      }
+    }
+  }
+
+  #attach(stream: Stream, app: App): void {
+    const key = `${stream.generation.id}:${stream.openId}`;
+    if (this.history.has(key)) throw new Error(`two applications of one id: ${key}`);
+    this.history.set(key, app);
+    this.apps.set(stream, app);
+    let paused = false;
+    let sent = 0;
+    const endpoint: Endpoint = {
+      write: (chunk) => {
+        if (app.heardEnd) throw new Error("bytes behind the end");
+        app.hears.push(Buffer.from(chunk));
+        return true;
+      },
+      end: () => {
+        app.heardEnd = true;
+      },
+      reset: () => {
+        app.reset = true;
+      },
+      pause: () => {
+        paused = true;
+      },
+      resume: () => {
+        paused = false;
+      },
+    };
+    stream.attach(endpoint);
+    const step = (): void => {
+      if (app.reset || stream.isOver) return;
+      if (!paused) {
+        const chunk = app.says.subarray(sent, sent + this.#random.between(1, 200));
+        sent += chunk.length;
+        if (chunk.length > 0) stream.appData(Buffer.from(chunk));
+        if (sent >= app.says.length) {
+          stream.appEnd();
+          return;
+        }
+      }
+      this.#clock.after(this.#random.between(0, 100), step);
+    };
+    this.#clock.after(this.#random.between(0, 50), step);
+  }
+
+  // StreamEnvironment
+
+  now(): number {
+    return this.#clock.now;
+  }
+
+  wake(stream: Stream, at: number | undefined): void {
+    this.#wakes.get(stream)?.();
+    this.#wakes.delete(stream);
+    if (at !== undefined)
+      this.#wakes.set(
+        stream,
+        this.#clock.at(at, () => stream.tick()),
+      );
+  }
+
+  dial(_stream: Stream, leg: Leg): void {
+    const { rendezvous } = leg;
+    if (rendezvous.at === "direct") throw new Error("no direct legs here");
+    const meeting: Meeting =
+      rendezvous.at === "cell"
+        ? { cell: rendezvous.cell, side: this.#side }
+        : { stream: `${_stream.generation.id}:${_stream.openId}:${leg.attempt}`, side: this.#side };
+    const connection: Connection = this.#ist.connect(meeting, {
+      up: () =>
+        leg.up({
+          write: (chunk) => {
+            connection.send(Buffer.from(chunk));
+            return true;
+          },
+          end: () => connection.send("end"),
+          reset: () => {
+            this.#connections.delete(connection);
+            connection.reset();
+          },
+          pause: () => undefined,
+          resume: () => undefined,
+        }),
+      data: (chunk) => leg.data(chunk),
+      end: () => leg.end(),
+      lost: () => leg.lost("leg-lost"),
+    });
+    this.#connections.add(connection);
+  }
+
+  tell(stream: Stream | undefined, message: StreamMessage, generation = stream?.generation): void {
+    this.#send(message, generation!.id);
+  }
+
+  settled(stream: Stream, rendezvous: Rendezvous, joined: boolean): void {
+    if (joined) {
+      const app = this.apps.get(stream)!;
+      app.joined++;
+    }
+    if (rendezvous.at === "cell" && rendezvous.cell % 2 === this.#side) {
+      this.#pool.give(rendezvous.cell, "tcp", this.#clock.now, !joined);
+    }
+  }
+
+  ended(stream: Stream, code: Code): void {
+    const app = this.apps.get(stream);
+    if (app) app.endedWith = code;
+    this.apps.delete(stream);
+    const key = `${stream.generation.id}:${stream.openId}`;
+    this.#openers.delete(key);
+    if (stream instanceof AnswererStream) this.#answerers.delete(key);
+  }
+}
