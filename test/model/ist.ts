@@ -210,9 +210,13 @@ export class Ist {
     this.closed(connection);
   }
 
+  /** Half of the cuts look like a clean end, as a hostile relay would make them. */
   #cutByNetwork(connection: Connection): void {
     if (connection.state === "closed") return;
-    connection.cut();
+    if (this.random.chance(0.5)) {
+      connection.deliver("end");
+      connection.peer?.deliver("end");
+    } else connection.cut();
     this.closed(connection);
   }
 }
