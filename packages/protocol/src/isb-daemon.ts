@@ -171,6 +171,11 @@ export const isbDaemon = {
         peer,
         grant: grantText,
       }),
+      /**
+       * To the subscriber: the provider's process is another one than at the negotiation (its boot id changed), so that
+       * link keys and grants there are gone. The subscriber subscribes again under the same id.
+       */
+      renegotiate: z.object({ subscription: subscriptionId }),
       /** The subscription is over on the other side or by an operator. */
       ended: z.object({ subscription: subscriptionId, code }),
       directory: z.object({
