@@ -103,8 +103,8 @@ describe.each(withSuites(engines))("a $suite opener on $name", ({ suite, engine 
     const result = to.open(bytes);
     expect(result).toMatchObject({ status: "data", consumed: good.length, length: 30_000 });
     expect(content(bytes, result).equals(pattern(30_000))).toBe(true);
-    expect(to.open(bytes.subarray(result.consumed))).toEqual(BAD);
     expect(to.open(Buffer.alloc(0))).toEqual(BAD);
+    expect(to.open(bytes.subarray(result.consumed))).toEqual(BAD);
     to.rekey(KEY, IV);
     expect(to.open(sealer(engine, suite).seal(pattern(1)))).toEqual(BAD);
   });
