@@ -1,0 +1,18 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+
+/** Runs a script of this folder from its source, with this Node. It is killed when the test has finished. */
+export function spawnScript(script: string, args: string[] = []): ChildProcess {
+  const child = spawn(process.execPath, ["--conditions=source", join(import.meta.dirname, script), ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  onTestFinished(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, "exit");
+    child.kill("SIGKILL");
+    await exited;
+  });
+  return child;
+}
