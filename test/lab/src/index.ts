@@ -1,0 +1,16 @@
+export type { CableOptions } from "./cable.ts";
+export type { Capture, CaptureOptions } from "./capture.ts";
+export type { CommandResult } from "./command.ts";
+export type { DelayCounts, DelayLine, DelaySettings, Direction } from "./delay-line.ts";
+export { FIREWALLS, type Firewall } from "./firewall.ts";
+export type { Home, HomeOptions } from "./home.ts";
+export { type HostOptions, Lab } from "./lab.ts";
+export { LabError } from "./lab-error.ts";
+export type { Block, Link, Loss } from "./link.ts";
+export { NAT_KINDS, type NatDescription, type NatKind } from "./nat-kinds.ts";
+export { type Node, type NodeAddresses, ORDINARY_UID, type RunOptions, type SpawnOptions } from "./node.ts";
+export type { Exit, Program } from "./program.ts";
+export type { Resources } from "./resources.ts";
+export { type Finding, searchCapture } from "./search.ts";
+export { checkTools } from "./tools.ts";
+export { requireLab } from "./world.ts";
