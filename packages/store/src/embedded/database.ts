@@ -12,6 +12,7 @@ const TABLES = `
   CREATE TABLE records (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value TEXT NOT NULL) STRICT;
   CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL) STRICT;
   INSERT INTO clock VALUES (1, 0);
+  CREATE TABLE trial (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL) STRICT;
   PRAGMA user_version = ${SCHEMA};
 `;
 
@@ -94,7 +95,7 @@ function examine(path: string): void {
       throw new Error("it is a database of something else");
     }
     // Fails for a stranger's file that happens to have the same number.
-    if (schema > 0) database.prepare("SELECT 1 FROM records, clock").get();
+    if (schema > 0) database.prepare("SELECT 1 FROM records, clock, trial").get();
     const [result] = Object.values(database.prepare("PRAGMA quick_check(1)").get()!);
     if (result !== "ok") throw new Error(`the file is damaged (${String(result).replaceAll("\n", " ")})`);
   } finally {

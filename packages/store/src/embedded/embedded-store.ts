@@ -17,6 +17,8 @@ const SQL = {
   scan: "SELECT key, version, value FROM records WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
   clock: "SELECT version FROM clock",
   setClock: "UPDATE clock SET version = ?",
+  // As large as a record may be. At random, since SQLite does not write what stays the same.
+  tryOut: "INSERT OR REPLACE INTO trial VALUES (1, randomblob(65536))",
 };
 
 interface Write {
@@ -57,6 +59,7 @@ export class EmbeddedStore implements Store {
       scan: this.#database.prepare(SQL.scan),
       clock: this.#database.prepare(SQL.clock),
       setClock: this.#database.prepare(SQL.setClock),
+      tryOut: this.#database.prepare(SQL.tryOut),
     };
     this.#watchers = new Watchers(logger);
     this.#logger = logger;
@@ -98,7 +101,7 @@ export class EmbeddedStore implements Store {
   health(): Health {
     if (this.#closed) return { ok: false, detail: "the store was closed" };
     // Whoever heeds the answer may send no writes any more, so that only a trial shows that the trouble is over.
-    if (this.#trouble !== undefined) this.#attempt(() => this.#transaction(() => this.#advanceClock(this.#clock())));
+    if (this.#trouble !== undefined && this.#attempt(() => this.#sql.tryOut.run())) this.#recovered();
     const detail = this.#damage ?? this.#trouble;
     return detail === undefined ? { ok: true } : { ok: false, detail };
   }
@@ -115,7 +118,9 @@ export class EmbeddedStore implements Store {
     clearImmediate(this.#scheduled);
     const writes = this.#waiting.splice(0, WRITES_PER_COMMIT);
     this.#scheduled = this.#waiting.length > 0 ? setImmediate(() => this.#commitSome()) : undefined;
-    const outcomes = this.#attempt(() => this.#transaction(() => this.#apply(writes)));
+    const outcomes = this.#attempt(() => this.#apply(writes));
+    // Conflicts alone write nothing, and so prove nothing.
+    if (outcomes?.some((change) => change !== undefined)) this.#recovered();
     for (const [index, write] of writes.entries()) {
       const change = outcomes?.[index];
       if (outcomes === undefined) write.reject(unavailable(this.#trouble!));
@@ -138,7 +143,7 @@ export class EmbeddedStore implements Store {
       else this.#sql.put.run(key, clock, json);
       return { key, json, version: clock };
     });
-    if (clock > before) this.#advanceClock(clock);
+    if (clock > before) this.#sql.setClock.run(clock);
     return outcomes;
   }
 
@@ -147,35 +152,25 @@ export class EmbeddedStore implements Store {
     return this.#sql.clock.get()!.version as number;
   }
 
-  #advanceClock(version: number): void {
-    this.#sql.setClock.run(version);
-  }
-
-  #transaction<T>(work: () => T): T {
-    this.#database.exec("BEGIN IMMEDIATE");
+  /** Runs `work` as one transaction. Undefined when the database could not; `#trouble` then says why. */
+  #attempt<T>(work: () => T): T | undefined {
     try {
+      this.#database.exec("BEGIN IMMEDIATE");
       const result = work();
       this.#database.exec("COMMIT");
       return result;
     } catch (error) {
       // Some failures (a full disk) have ended the transaction already.
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
-      throw error;
-    }
-  }
-
-  /** Undefined when the database could not; `#trouble` then says why. */
-  #attempt<T>(write: () => T): T | undefined {
-    try {
-      const result = write();
-      if (this.#trouble !== undefined) this.#logger.info({}, "the store can be written again");
-      this.#trouble = undefined;
-      return result;
-    } catch (error) {
       if (this.#trouble === undefined) this.#logger.error({ err: error }, "the store cannot be written");
       this.#trouble = this.#describe(error);
       return undefined;
     }
+  }
+
+  #recovered(): void {
+    if (this.#trouble !== undefined) this.#logger.info({}, "the store can be written again");
+    this.#trouble = undefined;
   }
 
   #read<T>(read: () => T): T {

@@ -7,6 +7,8 @@ import { decodeChange } from "./scripts.ts";
 interface Options {
   dial(): Redis;
   channel: string;
+  /** The keyspace's newest version. */
+  clock(): Promise<number>;
   logger: Logger;
   changed(change: Change): void;
   /** A new subscription stands: what came between the old one and it was not seen. */
@@ -26,8 +28,8 @@ export class ChangeFeed {
   #attempts = 0;
   #closed: boolean = false;
   #problem = "not connected";
-  /** Version of the newest change known to have come; undefined: nothing to compare with yet. */
-  #seen: number | undefined;
+  /** Version of the newest change that came, or that the last `resync` covers. */
+  #seen = 0;
   /** The keyspace's clock at the last `compareWith`. What it counted should have come since. */
   #due = 0;
 
@@ -47,9 +49,7 @@ export class ChangeFeed {
 
   /** Called from time to time with the keyspace's clock: notices a loss that no later message shows. */
   compareWith(clock: number): void {
-    if (!this.#subscribed) return;
-    if (this.#seen === undefined) this.#seen = clock;
-    else if (this.#seen < this.#due) this.#startAgain("changes did not come");
+    if (this.#subscribed && this.#seen < this.#due) this.#startAgain("changes did not come");
     this.#due = clock;
   }
 
@@ -67,6 +67,7 @@ export class ChangeFeed {
   async #connect(): Promise<void> {
     const connection = this.#options.dial();
     this.#connection = connection;
+    this.#seen = 0;
     connection.on("error", (error: Error) => {
       this.#problem = error.message;
     });
@@ -77,15 +78,17 @@ export class ChangeFeed {
     try {
       await connection.connect();
       await connection.subscribe(this.#options.channel);
+      const clock = await this.#options.clock();
+      if (connection !== this.#connection) return;
+      // Whoever scans now finds what was written so far; what is written from here on must come.
+      this.#seen = Math.max(this.#seen, clock);
     } catch (error) {
       // A connection that stands but may not subscribe does not end by itself.
       if (connection === this.#connection) this.#startAgain((error as Error).message);
       throw error;
     }
-    if (connection !== this.#connection) return;
     this.#subscribed = true;
     this.#attempts = 0;
-    this.#seen = undefined;
     this.#due = 0;
     this.#options.resync();
   }
@@ -93,11 +96,11 @@ export class ChangeFeed {
   #received(connection: Redis, message: string): void {
     if (connection !== this.#connection) return;
     const { before, ...change } = decodeChange(message);
-    if (this.#seen !== undefined && change.version > this.#seen && before !== this.#seen) {
+    if (this.#subscribed && change.version > this.#seen && before !== this.#seen) {
       this.#startAgain("a change was lost");
       return;
     }
-    this.#seen = Math.max(this.#seen ?? 0, change.version);
+    this.#seen = Math.max(this.#seen, change.version);
     this.#options.changed(change);
   }
 

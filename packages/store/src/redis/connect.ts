@@ -24,9 +24,6 @@ const COMMON = {
   maxRetriesPerRequest: 0,
   connectTimeout: CONNECT_MS,
   socketTimeout: SILENT_MS,
-  // Only the subscription is renewed by hand, see ChangeFeed.
-  autoResubscribe: false,
-  disableClientInfo: true,
 } satisfies RedisOptions;
 
 function loginOf(target: RedisTarget): RedisOptions {
@@ -57,7 +54,9 @@ export function createClient(target: RedisTarget): Client {
   if (target.kind === "cluster") {
     return new Cluster(target.nodes, {
       lazyConnect: true,
-      enableOfflineQueue: false,
+      // Without it a command fails whenever its node is just being dialled, as at a first use. Commands for a cluster
+      // that is lost would wait in the same queue: RedisStore sends none then.
+      enableOfflineQueue: true,
       clusterRetryStrategy: retryDelay,
       // See COMMON: 0 means that a command is not sent again.
       retryDelayOnFailover: 0,

@@ -22,7 +22,8 @@ export interface RedisStoreOptions {
 
 /**
  * Records in Redis, shared by several processes. How durable an acknowledged write is, Redis' own configuration says
- * (`appendfsync`, and for failovers `min-replicas-to-write`).
+ * (`appendfsync`, and for failovers `min-replicas-to-write`). While a cluster moves the keyspace to another node, the
+ * calls of one turn may act in another order.
  */
 export class RedisStore implements Store {
   readonly #target: RedisTarget;
@@ -52,6 +53,7 @@ export class RedisStore implements Store {
     this.#feed = new ChangeFeed({
       dial: () => createSubscriber(target, this.#client),
       channel: this.#keys.changes,
+      clock: () => this.#clock(),
       logger: options.logger,
       changed: (change) => this.#watchers.changed(change),
       resync: () => this.#watchers.resync(),
@@ -62,8 +64,8 @@ export class RedisStore implements Store {
   static async open(target: RedisTarget, options: RedisStoreOptions): Promise<RedisStore> {
     const store = new RedisStore(target, options);
     try {
-      await store.#within(() => store.#client.connect(), OPEN_MS);
-      await store.#within(() => store.#feed.start(), OPEN_MS);
+      await store.#within(OPEN_MS, () => store.#client.connect());
+      await store.#within(OPEN_MS, () => store.#feed.start());
       await store.#look();
     } catch (error) {
       await store.close();
@@ -75,7 +77,7 @@ export class RedisStore implements Store {
 
   async get(key: string): Promise<Entry | undefined> {
     checkKey(key);
-    const record = await this.#within(() => this.#client.hget(this.#keys.records, key));
+    const record = await this.#command(() => this.#client.hget(this.#keys.records, key));
     return record === null ? undefined : decodeRecord(record);
   }
 
@@ -84,7 +86,7 @@ export class RedisStore implements Store {
     checkExpected(expected, value);
     const json = encodeValue(value) ?? "";
     const { records, index, clock, changes } = this.#keys;
-    const version = await this.#within(() =>
+    const version = await this.#command(() =>
       this.#client.isthmusCompareAndSet(records, index, clock, key, expected, json, changes),
     );
     if (version === 0) throw new IsthmusError("conflict");
@@ -93,7 +95,7 @@ export class RedisStore implements Store {
 
   async scan(prefix: string, options: ScanOptions = {}): Promise<StoreRecord[]> {
     const { from, to, limit } = keyRange(prefix, options);
-    const [keys = [], records = []] = await this.#within(() =>
+    const [keys = [], records = []] = await this.#command(() =>
       this.#client.isthmusScan(this.#keys.records, this.#keys.index, from, to, limit),
     );
     return keys.map((key, index) => ({ key, ...decodeRecord(records[index]!) }));
@@ -109,7 +111,7 @@ export class RedisStore implements Store {
   health(): Health {
     let detail: string | undefined;
     if (this.#closed) detail = "the store was closed";
-    else if (this.#client.status !== "ready") detail = this.#lastError ?? "not connected";
+    else if (this.#client.status !== "ready") detail = this.#offline();
     else detail = this.#trouble ?? this.#feed.problem;
     return detail === undefined ? { ok: true } : { ok: false, detail: `${describeTarget(this.#target)}: ${detail}` };
   }
@@ -125,14 +127,18 @@ export class RedisStore implements Store {
 
   /** Whether Redis takes writes, without writing anything, and whether all changes came. */
   async #look(): Promise<void> {
-    const { clock } = this.#keys;
-    const [version] = await Promise.all([
-      this.#within(() => this.#client.get(clock)),
+    const [clock] = await Promise.all([
+      this.#clock(),
       // Changes nothing, but is refused wherever a write is: on a replica, on a full server or disk.
-      this.#within(() => this.#client.setrange(clock, 0, "")),
-      this.#within(() => this.#feed.ping()),
+      this.#command(() => this.#client.setrange(this.#keys.clock, 0, "")),
+      this.#within(this.#options.timeoutMs, () => this.#feed.ping()),
     ]);
-    this.#feed.compareWith(Number(version ?? 0));
+    this.#feed.compareWith(clock);
+  }
+
+  /** The newest version of all, 0 at first. */
+  async #clock(): Promise<number> {
+    return Number(await this.#command(() => this.#client.get(this.#keys.clock)));
   }
 
   #scheduleHeartbeat(): void {
@@ -156,26 +162,35 @@ export class RedisStore implements Store {
     this.#heartbeat.unref();
   }
 
+  /** Sends a command now or never. */
+  async #command<T>(send: () => Promise<T>): Promise<T> {
+    if (this.#client.status !== "ready") throw unavailable(this.#closed ? "the store was closed" : this.#offline());
+    return this.#within(this.#options.timeoutMs, send);
+  }
+
   /** Any failure of Redis, and any answer that is late, is `store-unavailable`. */
-  async #within<T>(command: () => Promise<T>, timeoutMs = this.#options.timeoutMs): Promise<T> {
+  async #within<T>(ms: number, ask: () => Promise<T>): Promise<T> {
     if (this.#closed) throw unavailable("the store was closed");
-    const reply = command();
+    const reply = ask();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs);
+      timer = setTimeout(() => reject(new Error(`no answer in ${ms} ms`)), ms);
     });
     const answer = Promise.race([reply, late]);
     this.#underWay.add(answer);
     try {
       return await answer;
     } catch (error) {
-      // While there is no connection a command's own error says only that; this one says why.
-      const connectionError = this.#client.status === "ready" ? undefined : this.#lastError;
-      throw unavailable(connectionError ?? (error as Error).message);
+      // What a command says of a lost connection is only that.
+      throw unavailable(this.#client.status === "ready" ? (error as Error).message : this.#offline());
     } finally {
       clearTimeout(timer);
       this.#underWay.delete(answer);
     }
+  }
+
+  #offline(): string {
+    return this.#lastError ?? "not connected";
   }
 }
 

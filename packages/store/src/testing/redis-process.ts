@@ -27,8 +27,8 @@ async function freePort(): Promise<number> {
 export interface RedisProcessOptions {
   /** A Sentinel instead of a server of data. */
   sentinel?: boolean;
-  /** Further lines of its configuration. */
-  config?: string[];
+  /** Further lines of its configuration, given its port. */
+  config?: (port: number) => string[];
 }
 
 /**
@@ -55,7 +55,7 @@ export class RedisProcess {
       const file = join(directory, "redis.conf");
       const data = ['save ""', "appendonly yes", "appendfsync always"];
       const common = [`port ${port}`, "bind 127.0.0.1", `dir ${directory}`];
-      const lines = [...common, ...(options.sentinel ? [] : data), ...(options.config ?? [])];
+      const lines = [...common, ...(options.sentinel ? [] : data), ...(options.config?.(port) ?? [])];
       await writeFile(file, `${lines.join("\n")}\n`);
       const redis = new RedisProcess(port, directory, [SERVER, file, ...(options.sentinel ? ["--sentinel"] : [])]);
       try {
