@@ -113,7 +113,7 @@ export class Daemon implements StreamEnvironment {
       carriesOpen: () => false,
     });
     this.#openers.set(`${generation.id}:${openId}`, stream);
-    this.#attach(stream, app);
+    this.#attach(stream, app)();
     stream.start();
     return app;
   }
@@ -152,18 +152,24 @@ export class Daemon implements StreamEnvironment {
           this.#answerers.set(key, stream);
           const says = Buffer.from(`service of ${key} `.repeat(this.#random.between(0, 40)));
           const app: App = { says, hears: [], heardEnd: false, reset: false, endedWith: undefined, joined: 0 };
-          this.#attach(stream, app);
-          if (this.#random.chance(this.serviceDown)) {
-            const answerer = stream;
-            this.#clock.after(this.#random.between(0, 20), () => answerer.serviceFailed("service-down"));
-          }
+          const answerer = stream;
+          const start = this.#attach(stream, app);
+          const isDown = this.#random.chance(this.serviceDown);
+          this.#clock.after(this.#random.between(0, 80), () => {
+            if (isDown) answerer.serviceFailed("service-down");
+            else {
+              answerer.serviceConnected();
+              start();
+            }
+          });
         }
         stream.open(message.attempt, message.rendezvous);
       }
     }
   }
 
-  #attach(stream: Stream, app: App): void {
+  /** @returns what makes the application speak */
+  #attach(stream: Stream, app: App): () => void {
     const key = `${stream.generation.id}:${stream.openId}`;
     if (this.history.has(key)) throw new Error(`two applications of one id: ${key}`);
     this.history.set(key, app);
@@ -203,7 +209,7 @@ export class Daemon implements StreamEnvironment {
       }
       this.#clock.after(this.#random.between(0, 100), step);
     };
-    this.#clock.after(this.#random.between(0, 50), step);
+    return () => void this.#clock.after(this.#random.between(0, 50), step);
   }
 
   // StreamEnvironment
@@ -237,9 +243,11 @@ export class Daemon implements StreamEnvironment {
             return true;
           },
           end: () => connection.send("end"),
-          reset: () => {
-            this.#connections.delete(connection);
-            connection.reset();
+          reset: (later) => {
+            this.#clock.after(later ? 1000 : 0, () => {
+              this.#connections.delete(connection);
+              connection.reset();
+            });
           },
           pause: () => undefined,
           resume: () => undefined,

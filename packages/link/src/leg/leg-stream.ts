@@ -83,7 +83,8 @@ export class LegStream {
 
   /** Application bytes for the leg. */
   seal(chunk: Buffer): Buffer {
-    if (!this.#sealer) return chunk;
+    if (this.plain) return chunk;
+    if (!this.#sealer) throw new IsthmusError("internal", "application bytes before the preface");
     const records = this.#sealer.seal(chunk);
     if (this.#sealer.records < LIMITS.recordsPerKey) return records;
     const update = this.#sealer.seal(KEY_UPDATE, RECORD_TYPE.handshake);

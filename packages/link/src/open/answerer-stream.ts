@@ -1,10 +1,13 @@
 import type { Code, Rendezvous } from "@isthmus/protocol";
+import type { LegStream } from "../leg/leg-stream.ts";
 import { Answerer, type AnswererCommand } from "./answerer.ts";
-import { type Leg, Stream, type StreamEnvironment, type StreamSpec } from "./stream.ts";
+import { type Endpoint, type Leg, Stream, type StreamEnvironment, type StreamSpec } from "./stream.ts";
 
 /** The side whose service is connected to, at the same time as the leg. */
 export class AnswererStream extends Stream {
   readonly #answerer: Answerer;
+  #isServiceUp = false;
+  #heldLeg: Leg | undefined;
 
   constructor(env: StreamEnvironment, options: StreamSpec & { timeoutMs: number }) {
     super(env, options);
@@ -16,17 +19,42 @@ export class AnswererStream extends Stream {
     this.#run(this.#answerer.open(attempt, rendezvous, this.env.now()));
   }
 
+  /**
+   * An open that came as the first record of a direct leg, whose connection and preface are there already.
+   * @returns the leg that takes everything further, nothing when the attempt is not wanted
+   */
+  take(attempt: number, rendezvous: Rendezvous, codec: LegStream, endpoint: Endpoint): Leg | undefined {
+    const commands = this.#answerer.open(attempt, rendezvous, this.env.now());
+    const isWanted = commands.some((command) => command.do === "dial");
+    this.#run(commands.filter((command) => command.do !== "dial"));
+    if (!isWanted) return undefined;
+    const leg = this.newLeg(attempt, rendezvous, codec);
+    leg.up(endpoint);
+    this.onPreface(leg);
+    return leg;
+  }
+
   cancel(attempt: number): void {
     this.#run(this.#answerer.cancel(attempt));
+  }
+
+  /** The service took its connection: legs that wait for that may begin. */
+  serviceConnected(): void {
+    this.#isServiceUp = true;
+    const leg = this.#heldLeg;
+    this.#heldLeg = undefined;
+    if (leg && !leg.isDropped) super.legUp(leg);
+  }
+
+  /** Nothing is sent before the service stands: a dead one must never look like a joined open. */
+  override legUp(leg: Leg): void {
+    if (this.#isServiceUp) super.legUp(leg);
+    else this.#heldLeg = leg;
   }
 
   /** The service refused its connection. */
   serviceFailed(code: Code): void {
     this.#run(this.#answerer.serviceLost(code));
-  }
-
-  cannotMeet(leg: Leg, code: Code): void {
-    this.#run(this.#answerer.cannotMeet(leg.attempt, code));
   }
 
   override tick(): void {
@@ -37,8 +65,9 @@ export class AnswererStream extends Stream {
     this.#run(this.#answerer.prefaceValid(leg.attempt));
   }
 
-  protected override onUnprovedLegLost(leg: Leg): void {
-    this.#run(this.#answerer.legLost(leg.attempt));
+  protected override onUnprovedLegLost(leg: Leg, code: Code): void {
+    const cannotMeet = code === "unsupported-rendezvous" || code === "unknown-allocation" || code === "no-path";
+    this.#run(cannotMeet ? this.#answerer.cannotMeet(leg.attempt, code) : this.#answerer.legLost(leg.attempt));
   }
 
   protected override onAppLostUnproved(): void {
@@ -52,7 +81,7 @@ export class AnswererStream extends Stream {
           this.env.dial(this, this.newLeg(command.attempt, command.rendezvous));
           break;
         case "drop":
-          this.dropLeg();
+          this.dropLeg(command.later);
           this.env.settled(this, command.rendezvous, false);
           break;
         case "join":

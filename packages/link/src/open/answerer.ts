@@ -7,7 +7,7 @@ const ANSWER_DEADLINE_MS = OPEN_DEADLINE_MS + 2000;
 export type AnswererCommand =
   /** Dial this side's leg (or take the one that carried the open). */
   | { do: "dial"; attempt: number; rendezvous: Rendezvous }
-  | { do: "drop"; attempt: number; rendezvous: Rendezvous }
+  | { do: "drop"; attempt: number; rendezvous: Rendezvous; later?: true }
   | { do: "join"; attempt: number; rendezvous: Rendezvous }
   | { do: "refuse"; attempt: number; code: Code }
   /** Close the connection to the service and forget the open; nothing was or will be delivered. */
@@ -84,9 +84,9 @@ export class Answerer {
   /** The service refused, or was lost before the legs met. */
   serviceLost(code: Code): AnswererCommand[] {
     if (this.#phase === "ended") return [];
-    const commands: AnswererCommand[] = [];
-    if (this.#phase !== "waiting") commands.push(this.#drop());
-    if (this.#phase !== "joined") commands.push({ do: "refuse", attempt: Math.max(0, this.#attempt), code });
+    const commands: AnswererCommand[] = [{ do: "refuse", attempt: Math.max(0, this.#attempt), code }];
+    // The refusal says it better than a reset, which would be there first: so the leg goes a little later.
+    if (this.#phase !== "waiting") commands.push({ ...this.#drop(), later: true });
     return [...commands, ...this.#end(code)];
   }
 
@@ -105,7 +105,7 @@ export class Answerer {
     return [this.#drop()];
   }
 
-  #drop(): AnswererCommand {
+  #drop(): Extract<AnswererCommand, { do: "drop" }> {
     return { do: "drop", attempt: this.#attempt, rendezvous: this.#rendezvous! };
   }
 

@@ -12,8 +12,8 @@ export interface Endpoint {
   write(chunk: Buffer): boolean;
   /** Ends this direction (FIN). */
   end(): void;
-  /** Ends both directions so that the other side sees a failure (RST). */
-  reset(): void;
+  /** Ends both directions so that the other side sees a failure (RST), at once or within about a second. */
+  reset(later?: boolean): void;
   pause(): void;
   resume(): void;
 }
@@ -68,6 +68,11 @@ export class Leg {
 
   data(chunk: Buffer): void {
     if (!this.isDropped) this.#owner.legData(this, chunk);
+  }
+
+  /** One event of the codec, for a leg whose bytes are read elsewhere at the moment. */
+  event(event: LegEvent): void {
+    this.#owner.legEvent(this, event);
   }
 
   /** The other end will send no more (FIN). */
@@ -178,7 +183,7 @@ export abstract class Stream {
 
   legData(leg: Leg, chunk: Buffer): void {
     try {
-      leg.codec.receive(chunk, (event) => this.#onLegEvent(leg, event));
+      leg.codec.receive(chunk, (event) => this.legEvent(leg, event));
     } catch (error) {
       const { code } = toIsthmusError(error);
       if (this.#over || leg.isDropped) return;
@@ -207,17 +212,18 @@ export abstract class Stream {
 
   // For the two kinds of stream
 
-  protected newLeg(attempt: number, rendezvous: Rendezvous): Leg {
+  /** @param codec of a leg that has begun already */
+  protected newLeg(attempt: number, rendezvous: Rendezvous, codec?: LegStream): Leg {
     const { generation, openId, plain } = this;
-    this.leg = new Leg(this, attempt, rendezvous, new LegStream({ generation, openId, attempt, plain }));
+    this.leg = new Leg(this, attempt, rendezvous, codec ?? new LegStream({ generation, openId, attempt, plain }));
     return this.leg;
   }
 
-  protected dropLeg(): void {
+  protected dropLeg(later = false): void {
     const { leg } = this;
     if (!leg) return;
     leg.isDropped = true;
-    leg.endpoint?.reset();
+    leg.endpoint?.reset(later);
     this.leg = undefined;
   }
 
@@ -238,7 +244,7 @@ export abstract class Stream {
     this.env.ended(this, code);
   }
 
-  #onLegEvent(leg: Leg, event: LegEvent): void {
+  legEvent(leg: Leg, event: LegEvent): void {
     // A preface may have led to a drop (a refused join): what follows it is nobody's.
     if (this.#over || leg.isDropped) return;
     switch (event.is) {

@@ -1,0 +1,59 @@
+import type { Socket } from "node:net";
+import type { Endpoint } from "../open/stream.ts";
+
+const RESET_LATER_MS = 1000;
+
+/** A TCP connection (opened with `allowHalfOpen`) as a stream uses it. */
+export class SocketEndpoint implements Endpoint {
+  readonly #socket: Socket;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.#socket.write(chunk);
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  reset(later = false): void {
+    if (later) {
+      setTimeout(() => this.reset(), RESET_LATER_MS).unref();
+      return;
+    }
+    // Sends RST where the connection stands; one that is being connected is given up.
+    if (this.#socket.connecting) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+}
+
+/** Where a connection's events go: a leg's methods, or a stream's for its application. */
+export interface SocketEvents {
+  data(chunk: Buffer): void;
+  end(): void;
+  drained(): void;
+  /** It closed without an orderly end. */
+  lost(): void;
+}
+
+/** Reports a connected socket's events; a loss once, an orderly close (both ends seen) never. */
+export function listenTo(socket: Socket, events: SocketEvents): void {
+  socket.on("data", (chunk: Buffer) => events.data(chunk));
+  socket.on("end", () => events.end());
+  socket.on("drain", () => events.drained());
+  socket.on("error", () => undefined);
+  socket.on("close", (hadError) => {
+    if (hadError || !socket.readableEnded || !socket.writableFinished) events.lost();
+  });
+}

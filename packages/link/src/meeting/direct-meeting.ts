@@ -1,0 +1,190 @@
+import type { Socket } from "node:net";
+import { encodeLegHeader, type HostPort, NO_ID } from "@isthmus/protocol";
+import type { Generation } from "../keys/generation.ts";
+import { connectTo } from "./connect.ts";
+import { ControlConnection } from "./control-connection.ts";
+
+/** A direct connect that takes longer than this has failed. */
+const CONNECT_TIMEOUT_MS = 3000;
+/** Waiting time before the control connection is dialled again, doubling up to the limit. */
+const REDIAL_FIRST_MS = 250;
+const REDIAL_MOST_MS = 30_000;
+/** Legs that fail in a row, though the control connection stands, before other places are used for so long. */
+const LEG_FAILURES = 2;
+const AVOID_MS = 30_000;
+
+export interface DirectMeetingOptions {
+  /** Whether this side dials (the peer is the reachable one). */
+  isDialler: boolean;
+  /** Where the peer's leg port is; empty where the peer dials. */
+  addresses: HostPort[];
+  generation: () => Generation | undefined;
+  /** A control frame came; the receiver calls {@link DirectMeeting.prove} when it was the peer's. */
+  frame: (frame: Buffer, connection: ControlConnection) => void;
+  /** Seals a ping for a connection that stands but is not proved. */
+  ping: (connection: ControlConnection) => void;
+  /** The control connection is proved, or gone, or could not be made. */
+  changed: () => void;
+}
+
+/**
+ * A peer that is reached directly, or reaches this side directly (DESIGN section 4, the rows without an IST). The
+ * dialler keeps one control connection; legs are further connections to the same leg port.
+ */
+export class DirectMeeting {
+  readonly #options: DirectMeetingOptions;
+  #control: ControlConnection | undefined;
+  /** Stands, but nothing sealed by the peer came on it yet: it may be anybody. */
+  #unproved: ControlConnection | undefined;
+  #dialling: Socket | undefined;
+  #redial: NodeJS.Timeout | undefined;
+  #proof: NodeJS.Timeout | undefined;
+  #redialMs = REDIAL_FIRST_MS;
+  #address = 0;
+  #legFailures = 0;
+  #avoidUntil = 0;
+  #closed = false;
+  /** The peer could not be reached since the last success. */
+  failed = false;
+
+  constructor(options: DirectMeetingOptions) {
+    this.#options = options;
+  }
+
+  get isDialler(): boolean {
+    return this.#options.isDialler;
+  }
+
+  isSame(isDialler: boolean, addresses: HostPort[]): boolean {
+    return isDialler === this.isDialler && JSON.stringify(addresses) === JSON.stringify(this.#options.addresses);
+  }
+
+  get isUp(): boolean {
+    return this.#control !== undefined;
+  }
+
+  /** Whether an open can meet here: the dialler may try at once, the other side needs the control connection. */
+  get isUsable(): boolean {
+    if (this.#closed || Date.now() < this.#avoidUntil) return false;
+    return this.isUp || (this.isDialler && !this.failed);
+  }
+
+  /** The peer's leg port. */
+  get address(): HostPort | undefined {
+    const { addresses } = this.#options;
+    return addresses[this.#address % Math.max(1, addresses.length)];
+  }
+
+  /** Dials the control connection, where this side is the dialler and none is there. */
+  start(): void {
+    if (this.isDialler && !this.#control && !this.#unproved && !this.#dialling) this.#dial();
+  }
+
+  send(frame: Buffer): boolean {
+    return this.#control?.send(frame) ?? false;
+  }
+
+  /** The peer dialled; its connection takes the place of the older one when it is proved. */
+  accept(socket: Socket): void {
+    this.#use(socket);
+  }
+
+  /** Something that only the peer can have sealed came on this connection. */
+  prove(connection: ControlConnection): void {
+    if (connection !== this.#unproved) return;
+    const older = this.#control;
+    this.#unproved = undefined;
+    this.#control = connection;
+    older?.close();
+    clearTimeout(this.#proof);
+    this.failed = false;
+    this.#redialMs = REDIAL_FIRST_MS;
+    this.#options.changed();
+  }
+
+  /** Gives the control connection up: it gave no sign of life. */
+  drop(): void {
+    this.#control?.close();
+  }
+
+  /** A leg met here, or did not: after two that did not, in a row, other places are used for a while. */
+  legSettled(joined: boolean): void {
+    if (joined) {
+      this.#legFailures = 0;
+      return;
+    }
+    this.#address++;
+    if (!this.isUp) this.failed = true;
+    if (++this.#legFailures < LEG_FAILURES) return;
+    this.#legFailures = 0;
+    this.#avoidUntil = Date.now() + AVOID_MS;
+    this.#options.changed();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#redial);
+    clearTimeout(this.#proof);
+    this.#dialling?.destroy();
+    this.#unproved?.close();
+    this.#control?.close();
+    this.#unproved = undefined;
+    this.#control = undefined;
+  }
+
+  #dial(): void {
+    const generation = this.#options.generation();
+    const { address } = this;
+    if (this.#closed || !generation || !address) return;
+    const socket = connectTo(address);
+    this.#dialling = socket;
+    const timer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS);
+    const failed = (): void => {
+      clearTimeout(timer);
+      this.#dialling = undefined;
+      this.#dialFailed();
+    };
+    socket.once("close", failed);
+    socket.on("error", () => undefined);
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      socket.off("close", failed);
+      this.#dialling = undefined;
+      const header = { kind: "control", side: generation.role, allocation: NO_ID, generation: generation.id } as const;
+      socket.write(encodeLegHeader({ ...header, openId: 0, attempt: 0 }, generation.directKey));
+      this.#options.ping(this.#use(socket));
+    });
+  }
+
+  #dialFailed(): void {
+    if (this.#closed) return;
+    this.#address++;
+    if (!this.isUp) this.failed = true;
+    this.#options.changed();
+    clearTimeout(this.#redial);
+    this.#redial = setTimeout(() => this.#dial(), this.#redialMs);
+    this.#redialMs = Math.min(this.#redialMs * 2, REDIAL_MOST_MS);
+  }
+
+  #use(socket: Socket): ControlConnection {
+    const connection: ControlConnection = new ControlConnection(socket, {
+      frame: (frame) => this.#options.frame(frame, connection),
+      closed: () => this.#lost(connection),
+    });
+    this.#unproved?.close();
+    this.#unproved = connection;
+    clearTimeout(this.#proof);
+    this.#proof = setTimeout(() => connection.close(), CONNECT_TIMEOUT_MS);
+    return connection;
+  }
+
+  #lost(connection: ControlConnection): void {
+    if (connection === this.#unproved) {
+      this.#unproved = undefined;
+      clearTimeout(this.#proof);
+    } else if (connection === this.#control) this.#control = undefined;
+    else return;
+    if (this.isDialler) this.#dialFailed();
+    else if (!this.#closed) this.#options.changed();
+  }
+}

@@ -1,0 +1,169 @@
+import type { Socket } from "node:net";
+import { encodeLegHeader, type HostPort, type LegHeader, NO_ID } from "@isthmus/protocol";
+import type { GenerationState } from "../generation-state.ts";
+import { listenTo, SocketEndpoint } from "../leg/socket-endpoint.ts";
+import type { AnswererStream } from "../open/answerer-stream.ts";
+import type { Leg, OpenMessage, Stream } from "../open/stream.ts";
+import { connectTo } from "./connect.ts";
+import type { DirectMeeting } from "./direct-meeting.ts";
+import { INBOUND_TIMEOUT_MS, readInboundLeg } from "./inbound-leg.ts";
+import type { IstMeeting } from "./ist-meeting.ts";
+
+/** The meeting places of a link at the moment, and what becomes of a direct leg that brings its open along. */
+export interface Meetings {
+  ist(allocation: string): IstMeeting | undefined;
+  direct(): DirectMeeting | undefined;
+  /** @returns the stream that answers, or nothing when it was refused */
+  openByLeg(state: GenerationState, message: OpenMessage): AnswererStream | undefined;
+  /** A direct leg was refused, for a counter. */
+  refused(): void;
+}
+
+/**
+ * Connects the legs of a link's streams: to a cell, to the stream endpoint, to the peer's leg port, or by taking the
+ * connection that the peer made to this side's.
+ */
+export class LegDialer {
+  readonly #meetings: Meetings;
+  /** Legs whose connection the peer makes, and such connections whose open is still under way over control. */
+  readonly #awaited = new Map<string, Leg>();
+  readonly #parked = new Map<string, Socket>();
+
+  constructor(meetings: Meetings) {
+    this.#meetings = meetings;
+  }
+
+  dial(stream: Stream, leg: Leg): void {
+    const { rendezvous, attempt } = leg;
+    const { generation, openId } = stream;
+    if (rendezvous.at === "direct") {
+      this.#dialDirect(stream, leg);
+      return;
+    }
+    const meeting = this.#meetings.ist(rendezvous.allocation);
+    const isPure = rendezvous.at === "cell" && rendezvous.mode === "pure";
+    const address = rendezvous.at === "cell" ? meeting?.cellAddress(rendezvous.cell) : meeting?.streamAddress(attempt);
+    if (!meeting || !address || isPure) {
+      // Later, since the stream is in the middle of what led here.
+      setImmediate(() => leg.lost(isPure ? "unsupported-rendezvous" : "unknown-allocation"));
+      return;
+    }
+    const header =
+      rendezvous.at === "stream" ? meeting.legHeader({ generation: generation.id, openId, attempt }) : undefined;
+    this.#connect(leg, address, header);
+  }
+
+  /** A connection to this side's leg port whose header was verified; `socket` is paused behind the header. */
+  accept(socket: Socket, header: LegHeader, state: GenerationState): void {
+    const key = keyOf(header.generation, header.openId, header.attempt);
+    const leg = this.#awaited.get(key);
+    this.#awaited.delete(key);
+    if (leg) {
+      bind(socket, leg);
+      return;
+    }
+    // Only the opener of this id can bring an open along.
+    if (header.openId % 2 === header.side) this.#readOpen(socket, header, state);
+    else {
+      this.#meetings.refused();
+      socket.resetAndDestroy();
+    }
+  }
+
+  close(): void {
+    for (const socket of this.#parked.values()) socket.destroy();
+    this.#parked.clear();
+    this.#awaited.clear();
+  }
+
+  #connect(leg: Leg, address: HostPort, header: Buffer | undefined): void {
+    const socket = connectTo(address);
+    leg.endpoint = new SocketEndpoint(socket);
+    const failed = (): void => leg.lost("leg-lost");
+    socket.once("close", failed);
+    socket.on("error", () => undefined);
+    socket.once("connect", () => {
+      socket.off("close", failed);
+      // Header, preface and what the application said so far leave in one segment.
+      socket.cork();
+      if (header) socket.write(header);
+      bind(socket, leg);
+      process.nextTick(() => socket.uncork());
+    });
+  }
+
+  #dialDirect(stream: Stream, leg: Leg): void {
+    const { generation, openId } = stream;
+    const direct = this.#meetings.direct();
+    const key = keyOf(generation.id, openId, leg.attempt);
+    if (!direct?.isDialler) {
+      const parked = this.#parked.get(key);
+      this.#parked.delete(key);
+      if (parked) setImmediate(() => bind(parked, leg));
+      else this.#await(key, leg);
+      return;
+    }
+    const { address } = direct;
+    if (!address) {
+      setImmediate(() => leg.lost("no-path"));
+      return;
+    }
+    const header = { kind: "leg", side: generation.role, allocation: NO_ID, generation: generation.id } as const;
+    this.#connect(leg, address, encodeLegHeader({ ...header, openId, attempt: leg.attempt }, generation.directKey));
+  }
+
+  /** The peer makes the connection; dropping the leg ends the wait. */
+  #await(key: string, leg: Leg): void {
+    this.#awaited.set(key, leg);
+    leg.endpoint = {
+      write: () => true,
+      end: () => undefined,
+      reset: () => this.#awaited.delete(key),
+      pause: () => undefined,
+      resume: () => undefined,
+    };
+  }
+
+  /** A leg of the opener arrived before anything else was heard of the open. */
+  #readOpen(socket: Socket, header: LegHeader, state: GenerationState): void {
+    readInboundLeg(socket, header, state.generation, {
+      sealed: (message, codec) =>
+        this.#meetings
+          .openByLeg(state, message)
+          ?.take(message.attempt, message.rendezvous, codec, new SocketEndpoint(socket)),
+      plain: () => this.#park(socket, header),
+      refused: () => this.#meetings.refused(),
+    });
+  }
+
+  #park(socket: Socket, header: LegHeader): void {
+    const key = keyOf(header.generation, header.openId, header.attempt);
+    const leg = this.#awaited.get(key);
+    if (leg) {
+      this.#awaited.delete(key);
+      bind(socket, leg);
+      return;
+    }
+    this.#parked.set(key, socket);
+    setTimeout(() => {
+      if (this.#parked.get(key) !== socket) return;
+      this.#parked.delete(key);
+      socket.destroy();
+    }, INBOUND_TIMEOUT_MS).unref();
+  }
+}
+
+function bind(socket: Socket, leg: Leg): void {
+  listenTo(socket, {
+    data: (chunk) => leg.data(chunk),
+    end: () => leg.end(),
+    drained: () => leg.drained(),
+    lost: () => leg.lost("leg-lost"),
+  });
+  leg.up(new SocketEndpoint(socket));
+  socket.resume();
+}
+
+function keyOf(generation: string, openId: number, attempt: number): string {
+  return `${generation} ${openId} ${attempt}`;
+}

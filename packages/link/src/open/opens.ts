@@ -1,0 +1,189 @@
+import type { Socket } from "node:net";
+import { type Code, type Opener, type Rendezvous, toIsthmusError } from "@isthmus/protocol";
+import type { GenerationState } from "../generation-state.ts";
+import { listenTo, SocketEndpoint } from "../leg/socket-endpoint.ts";
+import type { Link } from "../link.ts";
+import type { LinkHost } from "../link-host.ts";
+import { connectTo } from "../meeting/connect.ts";
+import type { LegDialer } from "../meeting/leg-dialer.ts";
+import { AnswererStream } from "./answerer-stream.ts";
+import { attemptTimeoutMs } from "./opener.ts";
+import { OpenerStream } from "./opener-stream.ts";
+import type { Leg, OpenMessage, Stream, StreamEnvironment, StreamMessage } from "./stream.ts";
+
+/** A service on this host or in its LAN that does not answer within this is down. */
+const SERVICE_CONNECT_TIMEOUT_MS = 5000;
+/** Connections that are finished but not closed by the other side are closed after this. */
+const LINGER_MS = 10_000;
+
+interface Entry {
+  subscription: string;
+  app: Socket | undefined;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** The streams of one link, both ways, between sockets of applications and legs. */
+export class Opens implements StreamEnvironment {
+  readonly #link: Link;
+  readonly #host: LinkHost;
+  readonly #dialer: LegDialer;
+  readonly #entries = new Map<Stream, Entry>();
+
+  constructor(link: Link, host: LinkHost, dialer: LegDialer) {
+    this.#link = link;
+    this.#host = host;
+    this.#dialer = dialer;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  countOf(subscription: string): number {
+    let count = 0;
+    for (const entry of this.#entries.values()) if (entry.subscription === subscription) count++;
+    return count;
+  }
+
+  /** An application connected here: opens a channel to the peer for it. */
+  open(
+    state: GenerationState,
+    socket: Socket,
+    what: { subscription: string; channel: string; opener: Opener; plain: boolean },
+  ): void {
+    const { subscription, channel, opener, plain } = what;
+    const openId = state.nextOpenId();
+    const stream: OpenerStream = new OpenerStream(this, {
+      generation: state.generation,
+      openId,
+      plain,
+      open: { proto: "tcp", subscription, channel, opener },
+      timeoutMs: attemptTimeoutMs(this.#link.rttMs),
+      choose: (attempt) => this.#link.chooseStream(attempt),
+      carriesOpen: (rendezvous) => rendezvous.at === "direct" && !plain && this.#link.dialsDirect,
+    });
+    state.openers.set(openId, stream);
+    this.#enter(stream, subscription, socket);
+    stream.start();
+  }
+
+  /** An `open` of the peer over control. */
+  openByPeer(state: GenerationState, message: OpenMessage): void {
+    const known = state.answerers.get(message.id);
+    if (known) {
+      known.open(message.attempt, message.rendezvous);
+      return;
+    }
+    this.#answer(state, message)?.open(message.attempt, message.rendezvous);
+  }
+
+  /** An `open` that came as the first record of a direct leg. @returns the stream, nothing when it was refused */
+  openByLeg(state: GenerationState, message: OpenMessage): AnswererStream | undefined {
+    return state.answerers.get(message.id) ?? this.#answer(state, message);
+  }
+
+  #answer(state: GenerationState, message: OpenMessage): AnswererStream | undefined {
+    const { id, attempt, subscription, channel, opener, proto, plain } = message;
+    if (id % 2 === state.generation.role || !state.peerOpens.take(id)) {
+      this.#host.count("repeated-open");
+      this.#link.tell(state, { t: "refused", id, attempt, code: "repeated-open" });
+      return undefined;
+    }
+    if (subscription === undefined || channel === undefined || opener === undefined) {
+      this.#link.tell(state, { t: "refused", id, attempt, code: "bad-request" });
+      return undefined;
+    }
+    let service: Socket;
+    try {
+      service = connectTo(this.#host.admit(this.#link, { subscription, channel, opener, proto, plain }));
+    } catch (error) {
+      this.#link.tell(state, { t: "refused", id, attempt, code: toIsthmusError(error).code });
+      return undefined;
+    }
+    const stream = new AnswererStream(this, {
+      generation: state.generation,
+      openId: id,
+      plain,
+      timeoutMs: attemptTimeoutMs(this.#link.rttMs),
+    });
+    state.answerers.set(id, stream);
+    let isConnected = false;
+    const timer = setTimeout(() => service.destroy(), SERVICE_CONNECT_TIMEOUT_MS);
+    service.once("connect", () => {
+      isConnected = true;
+      clearTimeout(timer);
+      stream.serviceConnected();
+    });
+    service.once("close", () => {
+      clearTimeout(timer);
+      if (!isConnected) stream.serviceFailed("service-down");
+    });
+    this.#enter(stream, subscription, service);
+    return stream;
+  }
+
+  #enter(stream: Stream, subscription: string, app: Socket): void {
+    this.#entries.set(stream, { subscription, app, timer: undefined });
+    stream.attach(new SocketEndpoint(app));
+    listenTo(app, {
+      data: (chunk) => stream.appData(chunk),
+      end: () => stream.appEnd(),
+      drained: () => stream.appDrained(),
+      lost: () => stream.appLost(),
+    });
+  }
+
+  /** A path came up: opens that wait for one go on. */
+  retry(): void {
+    for (const stream of this.#entries.keys()) if (stream instanceof OpenerStream) stream.retry();
+  }
+
+  /** Ends all streams, or those of one subscription, or those under keys that the peer lost. */
+  end(which: { subscription?: string; generation?: string }): void {
+    for (const [stream, { subscription, app }] of [...this.#entries]) {
+      if (which.subscription !== undefined && which.subscription !== subscription) continue;
+      if (which.generation !== undefined && which.generation !== stream.generation.id) continue;
+      app?.resetAndDestroy();
+      stream.appLost();
+    }
+  }
+
+  // StreamEnvironment
+
+  now(): number {
+    return Date.now();
+  }
+
+  wake(stream: Stream, at: number | undefined): void {
+    const entry = this.#entries.get(stream);
+    if (!entry) return;
+    clearTimeout(entry.timer);
+    entry.timer = at === undefined ? undefined : setTimeout(() => stream.tick(), Math.max(0, at - Date.now()));
+  }
+
+  dial(stream: Stream, leg: Leg): void {
+    this.#dialer.dial(stream, leg);
+  }
+
+  tell(stream: Stream, message: StreamMessage): void {
+    const state = this.#link.stateOf(stream.generation.id);
+    if (state) this.#link.tell(state, message);
+  }
+
+  settled(_stream: Stream, rendezvous: Rendezvous, joined: boolean): void {
+    this.#link.meetingSettled(rendezvous, joined);
+  }
+
+  ended(stream: Stream, code: Code): void {
+    const entry = this.#entries.get(stream);
+    if (!entry) return;
+    clearTimeout(entry.timer);
+    this.#entries.delete(stream);
+    const state = this.#link.stateOf(stream.generation.id);
+    const isOpener = stream instanceof OpenerStream;
+    if (isOpener) state?.openers.delete(stream.openId);
+    else state?.answerers.delete(stream.openId);
+    entry.app?.setTimeout(LINGER_MS, () => entry.app?.destroy());
+    this.#host.streamEnded(this.#link, entry.subscription, code, isOpener ? "opened" : "answered");
+  }
+}
