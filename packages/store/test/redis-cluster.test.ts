@@ -39,12 +39,9 @@ async function settled(): Promise<void> {
 /** The node that holds a keyspace, by its own word. */
 async function ownerOf(keyspace: string): Promise<{ owner: RedisProcess; slot: number }> {
   const slot = Number(await ask(nodes[0]!, (connection) => connection.cluster("KEYSLOT", `{${keyspace}}`)));
-  const slots = (await ask(nodes[0]!, (connection) => connection.cluster("SLOTS"))) as [
-    number,
-    number,
-    [string, number],
-  ][];
-  const port = slots.find(([first, last]) => first <= slot && slot <= last)![2][1];
+  const ranges = await ask(nodes[0]!, (connection) => connection.cluster("SLOTS"));
+  const [, , master] = ranges.find(([first, last]) => first <= slot && slot <= last)!;
+  const port = master![1];
   return { owner: nodes.find((node) => node.port === port)!, slot };
 }
 
