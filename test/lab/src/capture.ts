@@ -10,6 +10,15 @@ export interface CaptureOptions {
   filter?: string;
 }
 
+/** The kernel's buffer, in KiB: a second of a fast transfer. */
+const BUFFER_KIB = 65_536;
+
+/** tcpdump's answer to SIGUSR1. */
+const COUNTS = /(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel/;
+
+/** tcpdump's last words. */
+const CAPTURED = /(\d+) packets? captured\n/;
+
 /** A tcpdump that writes whole packets to a file. */
 export class Capture {
   /** The pcap file; complete once `stop` has returned. */
@@ -27,7 +36,8 @@ export class Capture {
   static async start(node: Node, { iface = "any", filter = "" }: CaptureOptions): Promise<Capture> {
     const file = join(node.folder, `capture-${Capture.#count++}.pcap`);
     // As root (-Z), or tcpdump could not write to the folder; at once (-U), or the end of the file would lag behind.
-    const args = ["-i", iface, "-Z", "root", "--immediate-mode", "-U", "-n", "-s", "0", "-w", file, filter];
+    const buffer = ["--immediate-mode", "-U", "-B", String(BUFFER_KIB)];
+    const args = ["-i", iface, "-Z", "root", ...buffer, "-n", "-s", "0", "-w", file, filter];
     const tcpdump = node.spawn("tcpdump", args);
     await tcpdump.waitForOutput(/listening on/);
     return new Capture(file, tcpdump);
@@ -38,21 +48,22 @@ export class Capture {
    * @throws LabError when some were missed, for then the file proves nothing
    */
   async stop(): Promise<number> {
-    let captured = -1;
-    for (let received = 0; captured < received; ) {
-      const from = this.#tcpdump.output.position;
-      this.#tcpdump.kill("SIGUSR1");
-      const counts = /(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel/;
-      const match = await this.#tcpdump.waitForOutput(counts, undefined, from);
-      if (Number(match[3]) > 0) throw new LabError(`${this.#tcpdump.name} missed ${match[3]} packets`);
-      captured = Number(match[1]);
-      received = Number(match[2]);
-    }
+    const { received } = await this.#counts();
+    while ((await this.#counts()).captured < received);
     await this.#tcpdump.stop("SIGINT");
-    return captured;
+    const [, captured] = CAPTURED.exec(this.#tcpdump.output.lastLines())!;
+    return Number(captured);
   }
 
   async destroy(): Promise<void> {
     await this.#tcpdump.destroy();
+  }
+
+  async #counts(): Promise<{ captured: number; received: number }> {
+    const from = this.#tcpdump.output.position;
+    this.#tcpdump.kill("SIGUSR1");
+    const [, captured, received, missed] = await this.#tcpdump.waitForOutput(COUNTS, undefined, from);
+    if (Number(missed) > 0) throw new LabError(`${this.#tcpdump.name} missed ${missed} packets`);
+    return { captured: Number(captured), received: Number(received) };
   }
 }

@@ -2,9 +2,10 @@ import type { Subnet } from "./addresses.ts";
 import type { CableOptions } from "./cable.ts";
 import { type Firewall, firewallRuleset } from "./firewall.ts";
 import type { Lan } from "./lan.ts";
-import { awaitCarrier, type Link } from "./link.ts";
+import type { Link } from "./link.ts";
 import { type NatKind, natRuleset, WAN_DEVICE } from "./nat-kinds.ts";
 import type { Node } from "./node.ts";
+import { awaitCarrier, batch, load } from "./script.ts";
 
 export interface HomeOptions extends CableOptions {
   /** Of the router; hosts are called `NAME-1`, `NAME-2` and so on unless they get names of their own. */
@@ -41,6 +42,7 @@ export class Home {
   readonly hosts: Node[];
   readonly lan: Lan;
   readonly behind: Home | undefined;
+  #isOn = false;
   readonly #options: HomeOptions;
   readonly #udpTimeoutSeconds: number;
 
@@ -73,33 +75,32 @@ export class Home {
 
   /** For the router's shell; may be repeated, which is what a restart does. */
   get setUpScript(): string {
+    const ports = this.lan.links.flatMap((link) => link.farLines());
     return `
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 [ ! -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables
-nft -f - <<'END'
-${this.#rulesets}
-END
+${load(this.#rulesets)}
 for name in udp_timeout udp_timeout_stream; do
   echo ${this.#udpTimeoutSeconds} > /proc/sys/net/netfilter/nf_conntrack_$name
 done
-ip -batch - <<'END'
-link set lo up
-${[...this.lan.bridgeLines, ...this.lan.links.flatMap((link) => link.farLines()), ...this.link.nearLines()].join("\n")}
-END
+${batch(["link set lo up", ...this.lan.bridgeLines, ...ports, ...this.link.nearLines()])}
 `;
   }
 
   /** Power goes: no link anywhere, and the router forgets everything. */
   async powerOff(): Promise<void> {
+    this.#isOn = false;
+    // Tables of family netdev stay: they are the faults of the links.
     await this.router.script(`
 for device in ${this.#devices.join(" ")}; do ip link set $device down; done
-nft flush ruleset
+${load("flush ruleset ip\nflush ruleset ip6\nflush ruleset inet")}
 conntrack -F
 `);
   }
 
   async powerOn(): Promise<void> {
+    this.#isOn = true;
     await this.router.script(this.setUpScript + this.#devices.map(awaitCarrier).join("\n"));
   }
 
@@ -111,11 +112,11 @@ conntrack -F
 
   /** The router forgets its flows and mappings while it goes on. */
   async forgetFlows(): Promise<void> {
-    await this.router.script(`conntrack -F\nnft -f - <<'END'\n${this.#rulesets}\nEND`);
+    await this.router.script(`conntrack -F\n${load(this.#rulesets)}`);
   }
 
   /**
-   * The provider gives the router another address, and the old one is nobody's.
+   * The provider gives the router another address, and the old one is nobody's. Also while the router is off.
    *
    * Old flows are either `forgotten`, as by most routers (a flow goes on from the new address as if it were new), or
    * `blackholed`: the router goes on translating them to the old address, and nothing ever comes back.
@@ -124,18 +125,12 @@ conntrack -F
     const { router, link } = this;
     const old = router.addresses.ipv4;
     router.addresses.ipv4 = link.upstream.assign(old.length).ipv4;
-    await Promise.all([
-      this.#moveRoutes(old),
-      router.script(`
-ip -batch - <<'END'
-${[...old.map((address) => `addr del ${address}/${this.#wanBits} dev ${WAN_DEVICE}`), ...link.nearLines()].join("\n")}
-END
-nft -f - <<'END'
-${this.#rulesets}
-END
-${oldFlows === "forgotten" ? old.map((address) => `conntrack -D -q ${address} || true`).join("\n") : ""}
-`),
-    ]);
+    const remove = old.map((address) => `addr del ${address}/${this.#wanBits} dev ${WAN_DEVICE}`);
+    const forget = oldFlows === "forgotten" ? old.map((address) => `conntrack -D -q ${address} || true`) : [];
+    const script = this.#isOn
+      ? [batch([...remove, ...link.nearLines()]), load(this.#rulesets), ...forget].join("\n")
+      : batch(remove);
+    await Promise.all([this.#moveRoutes(old), router.script(script)]);
   }
 
   get #devices(): string[] {
@@ -154,7 +149,9 @@ ${oldFlows === "forgotten" ? old.map((address) => `conntrack -D -q ${address} ||
       `route del ${address}/32 dev ${device}`,
       `neigh del ${address} dev ${device}`,
     ]);
-    await this.link.upstream.node.script(`ip -batch - <<'END'\n${[...this.link.farLines(), ...gone].join("\n")}\nEND`);
+    const lines = this.link.farLines();
+    // A link that is down has lost its routes, and gets the new ones with `up`.
+    if (lines.length > 0) await this.link.upstream.node.script(batch([...lines, ...gone]));
   }
 
   get #rulesets(): string {

@@ -2,7 +2,15 @@ import { GATEWAY_IPV6, INTERNET_IPV4, INTERNET_IPV6, publicIpv4, publicIpv6 } fr
 import type { CableEnd } from "./cable.ts";
 import type { Link } from "./link.ts";
 import type { Node, NodeAddresses } from "./node.ts";
+import { batch, load } from "./script.ts";
 import type { Upstream } from "./upstream.ts";
+
+const RULESET = `table inet internet {
+  chain forward {
+    type filter hook forward priority filter
+    fib saddr . iif oif missing counter drop
+  }
+}`;
 
 /**
  * The Internet: one router that knows the way to every public address and to nothing else. Each attachment is a link
@@ -29,19 +37,8 @@ export class Internet implements Upstream {
     return `
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
-ip -batch - <<'END'
-link set lo up
-addr add ${INTERNET_IPV4}/32 dev lo
-addr add ${INTERNET_IPV6}/128 dev lo
-END
-nft -f - <<'END'
-table inet internet {
-  chain forward {
-    type filter hook forward priority filter
-    fib saddr . iif oif missing counter drop
-  }
-}
-END
+${batch(["link set lo up", `addr add ${INTERNET_IPV4}/32 dev lo`, `addr add ${INTERNET_IPV6}/128 dev lo`])}
+${load(RULESET)}
 `;
   }
 

@@ -7,9 +7,10 @@ import { Home, type HomeOptions } from "./home.ts";
 import { Internet } from "./internet.ts";
 import { LabError } from "./lab-error.ts";
 import { LAN_DEVICE, Lan } from "./lan.ts";
-import { awaitCarrier, Link } from "./link.ts";
+import { Link } from "./link.ts";
 import { WAN_DEVICE } from "./nat-kinds.ts";
 import { Node } from "./node.ts";
+import { awaitCarrier, batch } from "./script.ts";
 import { checkTools } from "./tools.ts";
 import { drawTopology } from "./topology.ts";
 import type { Upstream } from "./upstream.ts";
@@ -186,10 +187,7 @@ function hostScript(link: Link): string {
   // Any user may ping, as on every usual distribution.
   return `
 echo "0 2147483647" > /proc/sys/net/ipv4/ping_group_range
-ip -batch - <<'END'
-link set lo up
-${link.nearLines().join("\n")}
-END
+${batch(["link set lo up", ...link.nearLines()])}
 ${awaitCarrier(HOST_DEVICE)}
 `;
 }
@@ -201,7 +199,7 @@ function hostNames({ name, hosts = 1 }: HomeOptions): string[] {
 function newLan(router: Node, options: HomeOptions, number: number): Lan {
   const { nat, behind, ipv4 = true, ipv6 = false } = options;
   if (nat === "none" && options.subnet)
-    throw new LabError("a home without NAT gets a public subnet of the lab's choice");
+    throw new LabError("a home without NAT gets a public subnet, not one of choice");
   if (behind && nat === "none") throw new LabError("a router behind a router needs a NAT");
   if (behind && ipv6) throw new LabError("a router behind a router gets no IPv6 prefix");
   if (!ipv4 && nat !== "none") throw new LabError("a NAT needs IPv4");

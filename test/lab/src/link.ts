@@ -1,7 +1,7 @@
 import type { Cable } from "./cable.ts";
 import type { DelayLine, Direction } from "./delay-line.ts";
 import { LabError } from "./lab-error.ts";
-import type { NodeAddresses } from "./node.ts";
+import { awaitCarrier, batch, load } from "./script.ts";
 import type { Upstream } from "./upstream.ts";
 
 export type Protocol = "tcp" | "udp" | "icmp";
@@ -31,6 +31,7 @@ export class Link {
   readonly upstream: Upstream;
   /** Public subnets behind the node, to which the upstream has to know the way. */
   readonly subnets: string[] = [];
+  #isUp = true;
   #losses: Loss[] = [];
   #blocks: Block[] = [];
 
@@ -45,13 +46,18 @@ export class Link {
     throw new LabError(`the link of ${this.cable.near.node.name} was made without a delay`);
   }
 
-  nearLines(addresses: NodeAddresses = this.cable.near.node.addresses): string[] {
+  /** What makes the link work, on the node's side; for `ip -batch`. */
+  nearLines(): string[] {
     const { cable } = this;
+    const { addresses } = cable.near.node;
     return [...cable.deviceLines(cable.near), ...this.upstream.nearLines(cable.near, cable.far, addresses)];
   }
 
-  farLines(addresses: NodeAddresses = this.cable.near.node.addresses): string[] {
+  /** The same for the upstream's side; nothing while the link is down. */
+  farLines(): string[] {
+    if (!this.#isUp) return [];
     const { cable } = this;
+    const { addresses } = cable.near.node;
     return [
       ...cable.deviceLines(cable.far),
       ...this.upstream.farLines(cable.near, cable.far, addresses),
@@ -64,19 +70,21 @@ export class Link {
 
   /** The cable is pulled out of the upstream: the node sees its carrier go (but not over a delay line). */
   async down(): Promise<void> {
+    this.#isUp = false;
     await this.upstream.node.script(`ip link set ${this.cable.far.device} down`);
   }
 
   /** Resolves when packets pass. */
   async up(): Promise<void> {
+    this.#isUp = true;
     const { near, far } = this.cable;
     await Promise.all([
-      far.node.script(`ip -batch - <<'END'\n${this.farLines().join("\n")}\nEND\n${awaitCarrier(far.device)}`),
+      far.node.script(`${batch(this.farLines())}\n${awaitCarrier(far.device)}`),
       near.node.script(awaitCarrier(near.device)),
     ]);
   }
 
-  /** Loses packets at random until `heal`. */
+  /** Loses packets at random until `heal`; losses and blocks add up. */
   async loss(loss: Loss): Promise<void> {
     this.#losses.push(loss);
     await this.#applyFaults();
@@ -114,8 +122,7 @@ export class Link {
         .map((block) => blockRule(block, direction)),
       ...this.#losses.filter((loss) => (loss.direction ?? direction) === direction).map(lossRule),
     ];
-    await this.upstream.node.script(`nft -f - <<'END'
-add table netdev ${this.#table}
+    const ruleset = `add table netdev ${this.#table}
 delete table netdev ${this.#table}
 table netdev ${this.#table} {
   chain from_node {
@@ -126,18 +133,9 @@ table netdev ${this.#table} {
     type filter hook egress device "${device}" priority filter
     ${rules("in").join("\n    ")}
   }
-}
-END`);
+}`;
+    await this.upstream.node.script(load(ruleset));
   }
-}
-
-/** Some 2 ms each: where the other end stays down there is nothing to wait for. */
-const CARRIER_TRIES = 500;
-
-/** For a shell: Linux finishes setting a device up behind our back, and drops packets until then. */
-export function awaitCarrier(device: string): string {
-  return `tries=0
-until ip -br link show ${device} | grep -Eq ' (UP|UNKNOWN) ' || [ $((tries += 1)) -gt ${CARRIER_TRIES} ]; do :; done`;
 }
 
 function protocolMatch(protocol: Protocol | undefined): string {

@@ -28,6 +28,10 @@ export function searchPath(): string {
   return [...folders, ...ROOT_FOLDERS.filter((folder) => !folders.includes(folder))].join(delimiter);
 }
 
+export function isInstalled(tool: Tool): boolean {
+  return locate(tool) !== undefined;
+}
+
 /** The tool's file. @throws LabError naming the Debian package to install */
 export function findTool(tool: Tool): string {
   const file = locate(tool);
@@ -37,7 +41,7 @@ export function findTool(tool: Tool): string {
 
 /** @throws LabError naming everything that is missing, with the command that installs it */
 export function checkTools(): void {
-  const missing = (Object.keys(DEBIAN_PACKAGES) as Tool[]).filter((tool) => locate(tool) === undefined);
+  const missing = (Object.keys(DEBIAN_PACKAGES) as Tool[]).filter((tool) => !isInstalled(tool));
   if (missing.length === 0) return;
   const packages = [...new Set(missing.map((tool) => DEBIAN_PACKAGES[tool]))];
   throw new LabError(`missing: ${missing.join(", ")}. Install with: apt-get install ${packages.join(" ")}`);

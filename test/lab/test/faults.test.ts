@@ -160,6 +160,32 @@ describe("a router", () => {
     expect(await ping(home.host, server.ipv6)).toBe(1);
   });
 
+  test.each(["router", "link"])("gets another address while its %s is down", async (what) => {
+    const home = await lab.home({ name: "home", nat: "full-cone" });
+    const old = home.address;
+    await (what === "link" ? home.link.down() : home.powerOff());
+    await home.changeAddress();
+    expect(await ping(server, home.address)).toBe(0);
+
+    await (what === "link" ? home.link.up() : home.powerOn());
+    const flow = await openFlow("tcp", home.host, server);
+    expect(await flow.ask("one")).toContain(`${home.address}:`);
+    expect(await ping(server, old)).toBe(0);
+  });
+
+  test("that restarts leaves the faults of its links as they are", async () => {
+    const home = await lab.home({ name: "home", nat: "full-cone", hosts: 2 });
+    const [one, two] = home.hosts as [Node, Node];
+    await one.link.down();
+    await two.link.loss({ percent: 100 });
+    await home.restart();
+    expect([await ping(one, server.ipv4), await ping(two, server.ipv4)]).toEqual([0, 0]);
+    await one.link.up();
+    await two.link.heal();
+    await expect.poll(() => ping(one, server.ipv4), { timeout: 5000 }).toBe(1);
+    await expect.poll(() => ping(two, server.ipv4), { timeout: 5000 }).toBe(1);
+  });
+
   test("that forgets its flows maps the same endpoint anew", async () => {
     const home = await lab.home({ name: "home", nat: "symmetric" });
     const flow = await openFlow("udp", home.host, server);
