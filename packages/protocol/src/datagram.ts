@@ -3,7 +3,7 @@ import { LIMITS } from "./limits.ts";
 /**
  * A UDP datagram of a link:
  *
- *      0  1  bits 7..6 the lowest two bits of the generation, bits 5..0 type
+ *      0  1  bits 7..6 the lowest two bits of the generation, bits 5..0 type: 1 data, 2 part, 3 hello, 4 answer to a hello
  *      1  4  flow id, 0 for hello and its answer
  *      5  8  counter of this direction of the path, from 0, never repeated
  *     13  n  AEAD of the payload, tag of 16 bytes; nonce: 4 zero bytes and the counter; additional data: all before

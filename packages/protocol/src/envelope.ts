@@ -1,11 +1,12 @@
 import { z } from "zod";
-import { CODES, type Code, IsthmusError, isCode } from "./codes.ts";
+import { type Code, IsthmusError, isCode } from "./codes.ts";
 
 /**
  * The frame around every JSON message of a session (one WebSocket text frame each):
  *
  * - request  `{"t": TYPE, "id": ID, ...}`: the receiver answers exactly once.
- * - answer   `{"t": "ok", "re": ID, ...}` or `{"t": "error", "re": ID, "code": CODE, "message": TEXT}`.
+ * - answer   `{"t": "ok", "re": ID, ...}` or `{"t": "error", "re": ID, "code": CODE, "message": TEXT}`, the latter with
+ *   `"retryAfterMs": N` where the sender knows when asking again makes sense. The text is for people.
  * - event    `{"t": TYPE, ...}`: not answered.
  *
  * A request id is chosen by the sender and is new for each request (128 random bits), so that the same request sent
@@ -159,4 +160,4 @@ export const code = z
   .string()
   .max(64)
   .transform((text): Code => (isCode(text) ? text : "internal"))
-  .meta({ description: `one of: ${Object.keys(CODES).join(", ")}` });
+  .meta({ description: "a word of the table of codes; one that is not in it is read as `internal`" });

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { hostPort, port } from "./address.ts";
 import { allocationOffer } from "./allocation.ts";
 import { base64url, base64urlUpTo, ed25519PublicKey, ed25519Signature, fingerprint, hexId } from "./bytes.ts";
-import { directoryEntry, serviceSpec } from "./catalog.ts";
+import { channel, directoryEntry, serviceSpec } from "./catalog.ts";
 import { code, requestId, type SessionInterface } from "./envelope.ts";
 import { grantText } from "./grant.ts";
 import { LIMITS } from "./limits.ts";
@@ -14,25 +14,38 @@ export const subscriptionId = base64url(16).meta({ description: "subscription: 1
 
 const handshake = base64urlUpTo(LIMITS.handshakeBytes).meta({ description: "Noise IX message" });
 
-/**
- * The other daemon. `rotations` lead from older keys to `key`, each signed by the older one, so that a peer who pinned
- * an older key can follow without trusting the ISB.
- */
+/** One step of a device from an older key to a newer one, signed by the older one ({@link rotationTranscript}). */
 export const keyRotation = z.object({ from: ed25519PublicKey, to: ed25519PublicKey, signature: ed25519Signature });
 export type KeyRotation = z.infer<typeof keyRotation>;
 
-const peer = z.object({ user: name, key: ed25519PublicKey, rotations: z.array(keyRotation).max(8).default([]) });
+const peer = z
+  .object({
+    user: name,
+    key: ed25519PublicKey,
+    rotations: z.array(keyRotation).max(8).default([]).meta({
+      description: "lead from older keys to `key`: who pinned one of them can follow without trusting the ISB",
+    }),
+  })
+  .meta({ description: "the other daemon" });
 
-/** What the old key signs when a device changes to a new one, and the new key to show that it is held. */
+/**
+ * What the old key signs when a device changes to a new one, and the new key to show that it is held: these fields, each
+ * behind its length (16 bits, big endian).
+ *
+ *     isthmus-rotate-1   text
+ *     old key            32 bytes
+ *     new key            32 bytes
+ */
 export function rotationTranscript(oldKey: string, newKey: string): Buffer {
   return lengthPrefixed(["isthmus-rotate-1", Buffer.from(oldKey, "base64url"), Buffer.from(newKey, "base64url")]);
 }
 
-/** A direct row of DESIGN section 4: who dials whom, where. */
-const direct = z.object({
-  dialler: z.enum(["subscriber", "provider"]),
-  addresses: z.array(hostPort).min(1).max(8),
-});
+const direct = z
+  .object({
+    dialler: z.enum(["subscriber", "provider"]),
+    addresses: z.array(hostPort).min(1).max(8).meta({ description: "leg ports of the other one" }),
+  })
+  .meta({ description: "one of the two can be reached: who dials whom, where" });
 
 /** Where the two daemons may meet; at least one of the two is there. */
 const meeting = z.object({ direct: direct.optional(), allocation: allocationOffer.optional() });
@@ -41,12 +54,19 @@ const meeting = z.object({ direct: direct.optional(), allocation: allocationOffe
 const heldSubscription = z.object({
   subscription: subscriptionId,
   grant: grantText,
-  allocation: z.object({ ist: ed25519PublicKey, id: hexId }).optional(),
+  allocation: z.object({ ist: ed25519PublicKey, id: hexId }).optional().meta({ description: "where it lives" }),
 });
 
-const outcome = z.object({ code: code.optional(), message: z.string().optional() });
+const outcome = z.object({
+  code: code.optional().meta({ description: "why it is refused; none where it is accepted" }),
+  message: z.string().optional(),
+});
 const empty = z.object({});
 
+/**
+ * Daemon (client) at ISB (server). Binary frames of this session are control frames of a link behind the 32 bytes of the
+ * other device's key; the ISB passes them on unread, while no better way is up.
+ */
 export const isbDaemon = {
   toServer: {
     requests: {
@@ -69,7 +89,7 @@ export const isbDaemon = {
           service: name,
           user: name,
           handshake,
-          plain: z.boolean().default(false),
+          plain: z.boolean().default(false).meta({ description: "consents to unencrypted data" }),
           waitMs: z
             .int()
             .min(0)
@@ -77,8 +97,17 @@ export const isbDaemon = {
             .default(0)
             .meta({ description: "how long to wait for an absent provider" }),
         }),
-        reply: meeting.extend({ peer, grant: grantText, handshake }),
+        reply: meeting.extend({
+          peer,
+          grant: grantText,
+          handshake,
+          channels: z
+            .array(channel)
+            .max(LIMITS.channelsPerService)
+            .meta({ description: "of the service, as declared" }),
+        }),
       },
+      /** Ends a subscription on both sides. */
       unsubscribe: { request: z.object({ subscription: subscriptionId }), reply: empty },
       /** Asks for an allocation where there was none (a direct dial failed), or for one elsewhere (the IST is away). */
       allocate: {
@@ -92,19 +121,30 @@ export const isbDaemon = {
         }),
         reply: z.object({ allocation: allocationOffer }),
       },
+      /** A new grant before the old one expires. */
       renew: { request: z.object({ subscription: subscriptionId }), reply: z.object({ grant: grantText }) },
+      /** One page of the services that this user may use. */
       list: {
         request: z.object({
           user: name.optional(),
           service: name.optional(),
           away: z.boolean().default(false).meta({ description: "also services whose provider is not logged in" }),
-          cursor: z.string().max(200).optional(),
-          limit: z.int().min(1).max(LIMITS.directoryPage).default(LIMITS.directoryPage),
+          cursor: z.string().max(200).optional().meta({ description: "of the page before" }),
+          limit: z
+            .int()
+            .min(1)
+            .max(LIMITS.directoryPage)
+            .default(LIMITS.directoryPage)
+            .meta({ description: "entries at most" }),
         }),
-        reply: z.object({ entries: z.array(directoryEntry), cursor: z.string().optional() }),
+        reply: z.object({
+          entries: z.array(directoryEntry),
+          cursor: z.string().optional().meta({ description: "there is more: ask again with it" }),
+        }),
       },
       /** From now on `directory` events; the first one is a snapshot. */
       watch: { request: empty, reply: empty },
+      /** No further `directory` events. */
       unwatch: { request: empty, reply: empty },
       /** An invite for a further device of the same user. */
       invite: {
@@ -117,6 +157,7 @@ export const isbDaemon = {
         }),
         reply: z.object({ invite: z.string() }),
       },
+      /** All devices of the user. */
       devices: {
         request: empty,
         reply: z.object({
@@ -178,10 +219,11 @@ export const isbDaemon = {
       renegotiate: z.object({ subscription: subscriptionId }),
       /** The subscription is over on the other side or by an operator. */
       ended: z.object({ subscription: subscriptionId, code }),
+      /** What is new in the directory, some changes together. */
       directory: z.object({
         snapshot: z.boolean().meta({ description: "entries are all there is" }),
         entries: z.array(directoryEntry),
-        gone: z.array(z.object({ service: name, user: name })),
+        gone: z.array(z.object({ service: name, user: name })).meta({ description: "services that are no more" }),
       }),
       /** The result of dialling the leg port back. */
       reachability: z.object({ reachable: z.boolean(), address: hostPort.optional(), code: code.optional() }),

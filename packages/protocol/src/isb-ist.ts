@@ -25,7 +25,11 @@ export const isbIst = {
       },
     },
     events: {
-      hold: z.object({ allocations: z.array(held).max(HELD_PER_MESSAGE), last: z.boolean() }),
+      /** The allocations that live at the IST, in as many messages as it takes, after each `declare`. */
+      hold: z.object({
+        allocations: z.array(held).max(HELD_PER_MESSAGE),
+        last: z.boolean().meta({ description: "nothing follows" }),
+      }),
       /** Every few seconds, and at once when an IST starts to drain. */
       load: z.object({
         allocations: z.int().nonnegative(),
@@ -34,6 +38,7 @@ export const isbIst = {
         room: z.int().nonnegative().meta({ description: "further allocations that it could take" }),
         draining: z.boolean(),
       }),
+      /** An allocation has ended at the IST. */
       released: z.object({ allocation: hexId, code }),
     },
   },
@@ -50,6 +55,7 @@ export const isbIst = {
           ]),
         }),
       },
+      /** Ends an allocation and its splices. */
       release: { request: z.object({ allocation: hexId, code }), reply: z.object({}) },
     },
     events: {},

@@ -12,7 +12,7 @@ const cellNumber = z
 
 /**
  * Daemon (client) at IST (server). Binary frames of this session are control frames of a link behind the 8 bytes of
- * the allocation (see `control-frame.ts`); the IST passes them to the other side of the allocation unread.
+ * the allocation; the IST passes them to the other side of the allocation unread.
  */
 export const istDaemon = {
   toServer: {
@@ -27,6 +27,7 @@ export const istDaemon = {
           limits: allocationLimits,
         }),
       },
+      /** Gives this side of an allocation up. */
       leave: { request: z.object({ allocation: hexId }), reply: z.object({}) },
       /** Asks for further cells for this side's opens; both sides know them before the answer. */
       grow: { request: z.object({ allocation: hexId, cells: z.int().min(1).max(64) }), reply: z.object({ cells }) },
@@ -44,7 +45,9 @@ export const istDaemon = {
       cells: { request: z.object({ allocation: hexId, cells }), reply: z.object({}) },
     },
     events: {
+      /** The other side has joined, or is there no more. */
       peer: z.object({ allocation: hexId, joined: z.boolean() }),
+      /** The allocation has ended, and its cells with it. */
       released: z.object({ allocation: hexId, code }),
     },
   },

@@ -7,7 +7,7 @@ import { PROTOCOL_VERSION } from "./version.ts";
  *
  *      0  4  magic "ISTH"
  *      4  1  version
- *      5  1  kind
+ *      5  1  kind: 1 leg, 2 control, 3 also, 4 probe
  *      6  1  side: of the allocation at an IST, Noise role of the dialler where direct
  *      7  1  attempt of the open (leg), else 0
  *      8  8  allocation, 0 where direct
@@ -15,7 +15,13 @@ import { PROTOCOL_VERSION } from "./version.ts";
  *     24  8  open id, 0 for control and also
  *     32 32  HMAC-SHA256 of bytes 0..31; key: the side's stream token at an IST, the link's direct key where direct
  *
- * A `probe` carries its nonce in bytes 16..31 and zeros for the HMAC. Numbers are big endian.
+ * Numbers are big endian. What a kind has no use for is zero, and refused otherwise.
+ *
+ * - `leg`: one TCP leg of an open. At an IST's stream endpoint it is paired with the other side's of equal generation and
+ *   open id.
+ * - `control`: a direct control connection; control frames follow, each behind its length as 16 bits.
+ * - `also`: adds the connection's source address to those that may join this side of the allocation.
+ * - `probe`: the ISB finds out whether a leg port can be reached. It carries a nonce in bytes 16..31 and zeros for the HMAC.
  */
 export const LEG_HEADER_BYTES = 64;
 export const LEG_MAGIC = Buffer.from("ISTH", "latin1");

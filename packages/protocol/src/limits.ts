@@ -23,7 +23,7 @@ export const LIMITS = {
   handshakeBytes: 2 * 1024,
   /** Bytes of one grant (a compact JWS). */
   grantBytes: 2 * 1024,
-  /** Cells of one allocation, over both openers (DESIGN section 4). */
+  /** Cells of one allocation, over both openers. */
   cellsPerAllocation: 128,
   /** Source addresses that may join one side of an allocation: the session's and those that `also` proved. */
   sourcesPerSide: 8,

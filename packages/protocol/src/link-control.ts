@@ -54,21 +54,28 @@ export const linkControl = {
   cancel: z.object({ id: openId, attempt }),
   /** Says what a UDP flow id stands for; repeated until it is answered. Its datagrams may arrive before. */
   flow: z.object({ flow: flowId, subscription: subscriptionId, channel: name, opener }),
+  /** The flow id is understood. */
   flowOk: z.object({ flow: flowId }),
+  /** Datagrams of this flow id are dropped. */
   flowRefused: z.object({ flow: flowId, code }),
+  /** The flow id is used no more. */
   flowEnd: z.object({ flow: flowId }),
   /** From the Noise responder, who has datagrams to send and no path: the initiator opens one. */
   udpWanted: z.object({}),
   /** New keys without the ISB, every 12 h: the two messages of a further Noise IX handshake. */
   rekey: z.object({ handshake: base64urlUpTo(LIMITS.handshakeBytes) }),
+  /** The second one. */
   rekeyed: z.object({ handshake: base64urlUpTo(LIMITS.handshakeBytes) }),
+  /** Whether this way to the peer lives; answered by `pong` with the same number. */
   ping: z.object({ n: z.int().nonnegative() }),
   pong: z.object({ n: z.int().nonnegative() }),
 } as const;
 
 export type LinkControlName = keyof typeof linkControl;
 export type LinkControlBody<N extends LinkControlName> = z.infer<(typeof linkControl)[N]>;
-export type LinkControlMessage = { [N in LinkControlName]: { t: N } & LinkControlBody<N> }[LinkControlName];
+export type LinkControlMessage = {
+  [N in LinkControlName]: LinkControlBody<N> extends Record<string, never> ? { t: N } : { t: N } & LinkControlBody<N>;
+}[LinkControlName];
 
 const outer = z.looseObject({ t: z.string().max(64) });
 

@@ -7,10 +7,6 @@ import { subscriptionId } from "./isb-daemon.ts";
 import { LIMITS } from "./limits.ts";
 import { name } from "./names.ts";
 
-/**
- * The daemon's own API: HTTP with JSON over its Unix socket, which only its owner may open. Streams (`watch`, `logs`) are
- * one JSON object per line. Errors are {@link apiError} with a status of 4xx or 5xx.
- */
 const target = hostPort.meta({ description: "HOST:PORT of the real service, on this host or in its LAN" });
 
 export const localChannel = channel
@@ -27,13 +23,13 @@ export const localService = z.object({
   behaviour: name.default("plain"),
   plain: z.boolean().default(false),
   description: z.string().max(200).default(""),
-  /** Users, or `user#fingerprint` for one device of theirs alone. */
   allow: z
     .array(
       z.string().regex(/^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?(?:#[a-z2-7]{32})?$/, "not USER or USER#FINGERPRINT"),
     )
     .max(LIMITS.allowedUsersPerService)
-    .default([]),
+    .default([])
+    .meta({ description: "USER, or USER#FINGERPRINT for one device of theirs alone" }),
   anyone: allowList.shape.anyone,
 });
 export type LocalService = z.infer<typeof localService>;
@@ -43,6 +39,7 @@ export type LocalServiceInput = z.input<typeof localService>;
 export const subscriptionRequest = z.object({
   /** SERVICE@USER or SERVICE@USER#FINGERPRINT */
   service: z.string().max(200),
+  /** HOST:PORT of this host; with port 0 the daemon chooses one. */
   listen: hostPort.or(z.string().regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):0$/)).optional(),
   plain: z.boolean().default(false),
   /** How long to wait for an absent provider, 0: fail at once. */
@@ -52,6 +49,7 @@ export const subscriptionRequest = z.object({
 });
 export type SubscriptionRequest = z.infer<typeof subscriptionRequest>;
 
+/** A local port at which the daemon takes connections or datagrams of a channel. */
 export const listener = z.object({ channel: name, proto: transport, address: hostPort });
 
 /** How a subscription's bytes travel, and what else was tried. */
@@ -61,6 +59,7 @@ export const pathReport = z.object({
   tried: z.array(z.object({ path: z.string(), outcome: z.string() })),
 });
 
+/** A subscription, and how it fares. */
 export const subscriptionReport = z.object({
   id: subscriptionId,
   service: name,
@@ -78,6 +77,7 @@ export const subscriptionReport = z.object({
 });
 export type SubscriptionReport = z.infer<typeof subscriptionReport>;
 
+/** A service that this daemon provides, and how it fares. */
 export const serviceReport = z.object({
   name,
   owner: name.optional(),
@@ -94,6 +94,7 @@ export const serviceReport = z.object({
 });
 export type ServiceReport = z.infer<typeof serviceReport>;
 
+/** A session as the daemon sees it. */
 export const sessionReport = z.object({
   origin: z.string(),
   state: z.enum(["connecting", "up", "down"]),
@@ -104,6 +105,7 @@ export const sessionReport = z.object({
   message: z.string().optional(),
 });
 
+/** A link with another daemon. */
 export const linkReport = z.object({
   user: name.optional(),
   fingerprint: z.string(),
@@ -116,6 +118,7 @@ export const linkReport = z.object({
   connections: z.int(),
 });
 
+/** Everything about a daemon that `isthmus status` shows. */
 export const statusReport = z.object({
   version: z.string(),
   started: z.string(),
@@ -135,6 +138,7 @@ export const statusReport = z.object({
 });
 export type StatusReport = z.infer<typeof statusReport>;
 
+/** A key that is remembered; `offered` is another one that the peer has shown since and that was refused. */
 export const pin = z.object({
   peer: z.string(),
   fingerprint: z.string(),
@@ -142,12 +146,17 @@ export const pin = z.object({
   offered: z.string().optional(),
 });
 
+/** One line of the daemon's log; what else it carries differs. */
 export const logLine = z.object({ time: z.string(), level: z.string(), msg: z.string() }).loose();
 
 export const apiError = z.object({ code: z.string(), message: z.string() });
 
 const none = z.object({});
 
+/**
+ * The daemon's own API: HTTP with JSON over its Unix socket, which only its owner may open. Streams (`watch`, `logs`) are
+ * one JSON object per line. Errors have a status of 4xx or 5xx and the fields `code` and `message`. Times are ISO 8601.
+ */
 export const localApi = {
   status: { method: "GET", path: "/v1/status", body: none, reply: statusReport },
   login: {

@@ -5,7 +5,7 @@ import type { Vocabulary } from "./envelope.ts";
 import { name } from "./names.ts";
 
 /**
- * Mutual login, the same for daemon at ISB, IST at ISB and daemon at IST (DESIGN section 3):
+ * Mutual login, the same for daemon at ISB, IST at ISB and daemon at IST:
  *
  *     server -> client   hello   key, nonce                    (sent at once)
  *     client -> server   login   device key, nonce, signature  (only if the server's key is the expected one)
@@ -22,17 +22,17 @@ export type ClientRole = z.infer<typeof clientRole>;
 const nonce = base64url(32);
 
 /** New at each start of a process: a changed one tells peers that link keys and open connections are gone. */
-export const bootId = hexId;
+export const bootId = hexId.meta({ description: "16 lower-case hexadecimal digits, random" });
 
 export const hello = z.object({
-  versions: z.array(z.int().nonnegative()).min(1).max(16),
+  versions: z.array(z.int().nonnegative()).min(1).max(16).meta({ description: "that the server speaks" }),
   role: serverRole,
   key: ed25519PublicKey,
   nonce,
 });
 
 export const loginRequest = z.object({
-  version: z.int().nonnegative(),
+  version: z.int().nonnegative().meta({ description: "one of the server's" }),
   role: clientRole,
   key: ed25519PublicKey,
   nonce,
@@ -68,8 +68,18 @@ export interface LoginTranscript {
 }
 
 /**
- * The bytes that `signer` signs. Each field is preceded by its length (16 bits, big endian), so that no two different
+ * The bytes that `signer` signs: these fields, each behind its length (16 bits, big endian), so that no two different
  * sets of fields give the same bytes.
+ *
+ *     isthmus-login-1 SIGNER   text; SIGNER is client or server
+ *     role of the server       text
+ *     key of the server        32 bytes
+ *     nonce of the server      32 bytes
+ *     origin                   text, exactly as the client dialled it
+ *     role of the client       text
+ *     key of the client        32 bytes
+ *     nonce of the client      32 bytes
+ *     boot id of the client    8 bytes
  */
 export function loginTranscript(signer: "client" | "server", fields: LoginTranscript): Buffer {
   return lengthPrefixed([

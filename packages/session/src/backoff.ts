@@ -1,4 +1,4 @@
-/** Waiting times between attempts to log in: full jitter under a ceiling that doubles (DESIGN section 3). */
+/** Waiting times between attempts to log in: full jitter under a ceiling that doubles. */
 export interface BackoffOptions {
   /** First ceiling, milliseconds. */
   firstMs: number;

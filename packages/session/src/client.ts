@@ -19,7 +19,7 @@ import { DIAL_TIMEOUT_MS, dial } from "./dial.ts";
 import { type LoggedIn, type LoginReply, logIn } from "./login-client.ts";
 import { closeByName, type Handlers, Wire, type WireHooks } from "./wire.ts";
 
-/** How long a ping may take when somebody asks whether a session lives (DESIGN section 3). */
+/** How long a ping may take when somebody asks whether a session lives. */
 const CHECK_TIMEOUT_MS = 2000;
 /** How long a login may take after the dial. */
 const LOGIN_TIMEOUT_MS = 10_000;

@@ -47,7 +47,7 @@ export interface SessionGateOptions {
 }
 
 /**
- * The door of a server: takes upgrades of one listening port, proves the mutual login (DESIGN section 3) and hands each
+ * The door of a server: takes upgrades of one listening port, proves the mutual login and hands each
  * socket to the {@link SessionServer} for its kind of client.
  */
 export class SessionGate {
