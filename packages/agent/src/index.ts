@@ -1,0 +1,3 @@
+export { Agent, type AgentOptions } from "./agent.ts";
+export { createLocalApi, listenOnSocket } from "./local-api-server.ts";
+export { LogRing } from "./log-ring.ts";

@@ -1,0 +1,97 @@
+import {
+  DEVICE_PREFIX_BYTES,
+  type EventBody,
+  type IsthmusError,
+  isbDaemon,
+  type LocalApiReply,
+  type ReplyBody,
+  type RequestBody,
+} from "@isthmus/protocol";
+import type { Identity, Logger } from "@isthmus/service";
+import { BACKOFF_TO_ISB, SessionClient } from "@isthmus/session";
+
+type ToServer = typeof isbDaemon.toServer;
+type ToClient = typeof isbDaemon.toClient;
+
+export type IsbSession = SessionClient<typeof isbDaemon>;
+export type DeclareBody = RequestBody<ToServer, "declare">;
+export type DeclareReply = ReplyBody<ToServer, "declare">;
+export type AskBody = RequestBody<ToClient, "ask">;
+export type ToldBody = EventBody<ToClient, "told">;
+export type DirectoryBody = EventBody<ToClient, "directory">;
+export type ReachabilityBody = EventBody<ToClient, "reachability">;
+export type DirectoryEntryBody = LocalApiReply<"list">["entries"][number];
+
+export interface IsbTarget {
+  origins: string[];
+  fingerprint: string;
+  certificate?: string | undefined;
+}
+
+/** What happens at the session to the ISB, for the daemon around it. */
+export interface IsbEvents {
+  /** The whole desired state, and what became of it. */
+  declaration(): DeclareBody;
+  declared(reply: DeclareReply): void;
+  up(): void;
+  down(error: IsthmusError): void;
+  /** Somebody wants to use a service. @throws IsthmusError the refusal */
+  ask(body: AskBody): { handshake: string };
+  told(body: ToldBody): void;
+  renegotiate(subscription: string): void;
+  ended(body: EventBody<ToClient, "ended">): void;
+  directory(body: DirectoryBody): void;
+  reachability(body: ReachabilityBody): void;
+  control(peer: string, frame: Buffer): void;
+}
+
+export interface IsbOptions {
+  identity: Identity;
+  boot: string;
+  target: IsbTarget;
+  registration: () => { invite: string; device?: string } | undefined;
+  allowInsecure: boolean;
+  logger: Logger;
+}
+
+/** The persistent login at the ISB: at each one the whole desired state is declared. */
+export function connectToIsb(options: IsbOptions, events: IsbEvents): IsbSession {
+  const { target } = options;
+  const session: IsbSession = new SessionClient({
+    protocol: isbDaemon,
+    identity: options.identity,
+    role: "daemon",
+    serverRole: "isb",
+    target: {
+      origins: target.origins,
+      expect: { fingerprint: target.fingerprint },
+      ...(target.certificate === undefined ? {} : { certificate: target.certificate }),
+    },
+    boot: options.boot,
+    registration: options.registration,
+    allowInsecure: options.allowInsecure,
+    backoff: BACKOFF_TO_ISB,
+    handlers: {
+      requests: { ask: (_session, body) => events.ask(body) },
+      events: {
+        told: (_session, body) => events.told(body),
+        renegotiate: (_session, { subscription }) => events.renegotiate(subscription),
+        ended: (_session, body) => events.ended(body),
+        directory: (_session, body) => events.directory(body),
+        reachability: (_session, body) => events.reachability(body),
+      },
+      binary: (_session, frame) => {
+        if (frame.length <= DEVICE_PREFIX_BYTES) return;
+        const peer = frame.toString("base64url", 0, DEVICE_PREFIX_BYTES);
+        events.control(peer, frame.subarray(DEVICE_PREFIX_BYTES));
+      },
+    },
+    onLogin: async () => {
+      events.declared(await session.request("declare", events.declaration()));
+    },
+    onUp: () => events.up(),
+    onDown: (error) => events.down(error),
+    logger: options.logger,
+  });
+  return session;
+}

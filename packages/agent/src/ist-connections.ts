@@ -1,0 +1,261 @@
+import type { IstMeeting, Link } from "@isthmus/link";
+import {
+  ALLOCATION_PREFIX_BYTES,
+  addressedFrame,
+  type Code,
+  fingerprintOf,
+  type IstAddress,
+  type IsthmusError,
+  istDaemon,
+  parseOrigin,
+  toIsthmusError,
+} from "@isthmus/protocol";
+import type { Identity, Logger } from "@isthmus/service";
+import { BACKOFF_TO_IST, SessionClient } from "@isthmus/session";
+
+/** An IST that is away this long: another one is asked for, while this one is still tried. */
+const AWAY_MS = 700;
+/** How often another IST is asked for. */
+const ASK_AGAIN_MS = 800;
+/** Cells are looked over this often. */
+const JOIN_RETRY_MS = 1000;
+
+type IstSession = SessionClient<typeof istDaemon>;
+
+export interface IstWorld {
+  identity: () => Identity;
+  boot: string;
+  allowInsecure: boolean;
+  /** The allocation is gone, or its IST is away: another one is needed. */
+  replace(link: Link, ist: string): void;
+  logger: Logger;
+}
+
+interface Membership {
+  link: Link;
+  meeting: IstMeeting;
+}
+
+/** The session to one IST, and the allocations that this side has there. */
+class IstConnection {
+  readonly address: IstAddress;
+  readonly session: IstSession;
+  readonly members = new Map<string, Membership>();
+  readonly #world: IstWorld;
+  readonly #logger: Logger;
+  #away: NodeJS.Timeout | undefined;
+
+  constructor(address: IstAddress, world: IstWorld) {
+    this.address = address;
+    this.#world = world;
+    this.#logger = world.logger.child({ ist: address.name });
+    this.session = new SessionClient({
+      protocol: istDaemon,
+      identity: world.identity(),
+      role: "daemon",
+      serverRole: "ist",
+      target: {
+        origins: address.addresses.map((hostPort) => `${address.secure ? "wss" : "ws"}://${hostPort}`),
+        expect: { key: address.key },
+        ...(address.certificate === undefined ? {} : { certificate: address.certificate }),
+      },
+      boot: world.boot,
+      // An ISB that names a plain IST was configured so by its operator, for its own network.
+      allowInsecure: world.allowInsecure,
+      backoff: BACKOFF_TO_IST,
+      handlers: {
+        requests: {
+          cells: (_session, { allocation, cells }) => {
+            const member = this.members.get(allocation);
+            member?.meeting.updateCells(cells);
+            member?.link.meetingReady();
+            return {};
+          },
+        },
+        events: {
+          peer: (_session, { allocation, joined }) => {
+            const member = this.members.get(allocation);
+            if (!member) return;
+            member.meeting.peerJoined = joined;
+            if (joined) member.link.meetingReady();
+          },
+          released: (_session, { allocation, code }) => this.#released(allocation, code),
+        },
+        binary: (_session, frame) => {
+          const allocation = frame.toString("hex", 0, ALLOCATION_PREFIX_BYTES);
+          this.members.get(allocation)?.link.receiveControl(frame.subarray(ALLOCATION_PREFIX_BYTES), "ist");
+        },
+      },
+      onUp: () => {
+        clearTimeout(this.#away);
+        for (const member of this.members.values()) void this.#join(member);
+      },
+      onDown: () => {
+        for (const { meeting } of this.members.values()) meeting.setLeft();
+        this.#whileAway();
+      },
+      logger: this.#logger,
+    });
+    this.session.start();
+    this.#whileAway();
+  }
+
+  add(member: Membership): void {
+    this.members.set(member.meeting.offer.allocation, member);
+    if (this.session.state === "up") void this.#join(member);
+  }
+
+  send(meeting: IstMeeting, frame: Buffer): boolean {
+    return meeting.joined && this.session.binary(addressedFrame(Buffer.from(meeting.offer.allocation, "hex"), frame));
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.#away);
+    await this.session.stop();
+  }
+
+  async #join(member: Membership): Promise<void> {
+    const { meeting, link } = member;
+    const { allocation, ticket } = meeting.offer;
+    try {
+      const reply = await this.session.request("join", { allocation, ticket });
+      if (this.members.get(allocation) !== member) return;
+      meeting.setJoined(parseOrigin(this.session.origin)!, reply.cells, reply.limits, {
+        grow: (cells) => this.#grow(member, cells),
+        shrink: (cells) => this.#shrink(member, cells),
+      });
+      meeting.peerJoined = reply.peerJoined;
+      link.rttMs = this.session.rttMs === undefined ? undefined : 2 * this.session.rttMs;
+      this.#logger.info({ allocation, cells: reply.cells }, "allocation joined");
+      link.meetingReady();
+    } catch (error) {
+      const { code } = toIsthmusError(error);
+      this.#logger.info({ allocation, code }, "the allocation could not be joined");
+      if (code === "unknown-allocation" || code === "bad-ticket") this.#released(allocation, code);
+      else if (code !== "disconnected" && this.members.get(allocation) === member) {
+        setTimeout(() => this.session.state === "up" && void this.#join(member), JOIN_RETRY_MS).unref();
+      }
+    }
+  }
+
+  async #grow(member: Membership, cells: number): Promise<void> {
+    try {
+      const reply = await this.session.request("grow", { allocation: member.meeting.offer.allocation, cells });
+      member.meeting.updateCells(reply.cells);
+      member.link.meetingReady();
+    } catch (error) {
+      this.#logger.debug({ code: toIsthmusError(error).code }, "no further cells");
+    }
+  }
+
+  async #shrink(member: Membership, cells: number[]): Promise<void> {
+    await this.session
+      .request("shrink", { allocation: member.meeting.offer.allocation, cells })
+      .catch((error: IsthmusError) => this.#logger.debug({ code: error.code }, "cells were not given back"));
+  }
+
+  #released(allocation: string, code: Code): void {
+    const member = this.members.get(allocation);
+    if (!member) return;
+    this.members.delete(allocation);
+    this.#logger.info({ allocation, code }, "allocation released");
+    if (member.link.ist?.offer.allocation !== allocation) return;
+    member.link.dropAllocation();
+    this.#world.replace(member.link, this.address.key);
+  }
+
+  /** While the session is down, another IST is asked for again and again; whoever is there first is used. */
+  #whileAway(): void {
+    clearTimeout(this.#away);
+    this.#away = setTimeout(() => {
+      if (this.session.state === "up") return;
+      for (const { link, meeting } of this.members.values()) {
+        if (link.ist === meeting) this.#world.replace(link, this.address.key);
+      }
+      this.#away = setTimeout(() => this.#whileAway(), ASK_AGAIN_MS - AWAY_MS + Math.random() * AWAY_MS);
+    }, AWAY_MS);
+  }
+}
+
+/** The sessions to all ISTs that this daemon's links use. */
+export class IstConnections {
+  readonly #world: IstWorld;
+  readonly #connections = new Map<string, IstConnection>();
+
+  constructor(world: IstWorld) {
+    this.#world = world;
+  }
+
+  /** The link meets its peer at this allocation from now on. */
+  use(link: Link, meeting: IstMeeting): void {
+    const { ist, allocation } = meeting.offer;
+    const known = this.#connections.get(ist.key);
+    if (known?.members.get(allocation)?.meeting === meeting) return;
+    let connection = known;
+    // The same IST under other addresses is dialled anew.
+    if (known && JSON.stringify(known.address) !== JSON.stringify(ist)) {
+      this.#connections.delete(ist.key);
+      void known.stop();
+      connection = undefined;
+    }
+    if (!connection) {
+      connection = new IstConnection(ist, this.#world);
+      this.#connections.set(ist.key, connection);
+      for (const member of known?.members.values() ?? []) connection.add(member);
+    }
+    connection.add({ link, meeting });
+  }
+
+  send(link: Link, frame: Buffer): boolean {
+    const { ist } = link;
+    return ist !== undefined && (this.#connections.get(ist.offer.ist.key)?.send(ist, frame) ?? false);
+  }
+
+  /** Forgets allocations that no link uses any more, and sessions without allocations. */
+  tidy(links: readonly Link[]): void {
+    const used = new Set(links.map((link) => link.ist));
+    for (const [key, connection] of this.#connections) {
+      for (const [allocation, { meeting }] of connection.members) {
+        if (!used.has(meeting)) connection.members.delete(allocation);
+      }
+      if (connection.members.size > 0) continue;
+      this.#connections.delete(key);
+      void connection.stop();
+    }
+  }
+
+  /** Asks the IST of a link for a sign of life. */
+  check(link: Link): void {
+    const key = link.ist?.offer.ist.key;
+    const session = key === undefined ? undefined : this.#connections.get(key)?.session;
+    void session?.check();
+  }
+
+  report() {
+    return [...this.#connections.values()].map(({ address, session }) => ({
+      name: address.name,
+      fingerprint: fingerprintOf(address.key),
+      ...sessionReportOf(session),
+    }));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#connections.values()].map((connection) => connection.stop()));
+    this.#connections.clear();
+  }
+}
+
+/** The state of a session as `status` shows it. */
+export function sessionReportOf(
+  session: Pick<IstSession, "origin" | "state" | "since" | "rttMs" | "login" | "lastError">,
+) {
+  const { origin, state, since, rttMs, login, lastError } = session;
+  return {
+    origin,
+    state,
+    since: since.toISOString(),
+    ...(rttMs === undefined ? {} : { rttMs: Math.round(rttMs * 100) / 100 }),
+    ...(login && state === "up" ? { observed: login.reply.observed } : {}),
+    ...(lastError && state !== "up" ? { code: lastError.code, message: lastError.message } : {}),
+  };
+}

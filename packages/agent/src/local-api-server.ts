@@ -1,0 +1,172 @@
+import { chmodSync, mkdirSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import {
+  type Code,
+  explain,
+  IsthmusError,
+  type LocalApiName,
+  type LocalApiReply,
+  localApi,
+  toIsthmusError,
+} from "@isthmus/protocol";
+import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
+import { type FastifyInstance, type FastifyReply, fastify } from "fastify";
+import type { z } from "zod";
+import type { Agent } from "./agent.ts";
+import type { LogRing } from "./log-ring.ts";
+
+const BODY_LIMIT_BYTES = 256 * 1024;
+/** A Unix socket's path must fit `sun_path` of `sockaddr_un`. */
+const MOST_PATH_BYTES = 107;
+
+type Calls = {
+  [N in Exclude<LocalApiName, "watch" | "logs">]: (
+    body: z.infer<(typeof localApi)[N]["body"]>,
+  ) => Promise<LocalApiReply<N>> | LocalApiReply<N>;
+};
+
+/** What each code is in HTTP; all others are 502: somebody else's refusal. */
+const STATUS: Partial<Record<Code, number>> = {
+  "bad-request": 400,
+  "bad-message": 400,
+  "invite-invalid": 400,
+  "not-allowed": 403,
+  "unknown-user": 404,
+  "unknown-service": 404,
+  "no-such-service": 404,
+  "no-such-subscription": 404,
+  "name-taken": 409,
+  "port-taken": 409,
+  "peer-key-changed": 409,
+  "rate-limited": 429,
+  internal: 500,
+  "not-logged-in": 503,
+  disconnected: 503,
+  "provider-away": 503,
+  timeout: 504,
+};
+
+export interface LocalApiOptions {
+  agent: Agent;
+  logs: LogRing;
+  metrics: Metrics;
+  logger: Logger;
+}
+
+/** The daemon's own API as a Fastify app, not listening yet. */
+export function createLocalApi({ agent, logs, metrics, logger }: LocalApiOptions): FastifyInstance {
+  const app = fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true });
+  const calls: Calls = {
+    status: () => agent.status(),
+    login: ({ invite, device }) => agent.login(invite, device),
+    logout: async () => {
+      await agent.logout();
+      return {};
+    },
+    provide: ({ take, ...service }) => agent.provide(service, { take }),
+    withdraw: async ({ name }) => {
+      await agent.withdraw(name);
+      return {};
+    },
+    list: async ({ user, service, away }) => ({
+      entries: await agent.list({ away, ...(user ? { user } : {}), ...(service ? { service } : {}) }),
+    }),
+    subscribe: (body) => agent.subscribe(body),
+    unsubscribe: async ({ service }) => {
+      await agent.unsubscribe(service);
+      return {};
+    },
+    trusted: () => ({ pins: agent.pins.all() }),
+    trust: ({ service, forget }) => agent.trust(service, forget),
+    invite: async ({ lifetimeS }) => ({ invite: await agent.invite(lifetimeS) }),
+    devices: async () => ({ devices: await agent.devices() }),
+    revoke: async ({ fingerprint }) => {
+      await agent.revoke(fingerprint);
+      return {};
+    },
+    rotate: async () => ({ fingerprint: await agent.rotate() }),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    const { method, path, body: schema } = localApi[name as keyof Calls];
+    app.route({
+      method,
+      url: path,
+      handler: async (request) => {
+        const parsed = schema.safeParse(request.body ?? {});
+        if (!parsed.success) throw new IsthmusError("bad-request", explain(parsed.error));
+        return (call as (body: unknown) => unknown)(parsed.data);
+      },
+    });
+  }
+  app.get(localApi.watch.path, (_request, reply) => {
+    const write = streamLines(reply);
+    const stop = agent.directory.watch((event) => write(JSON.stringify(event)));
+    reply.raw.once("close", stop);
+  });
+  app.get<{ Querystring: { follow?: string; lines?: string } }>(localApi.logs.path, (request, reply) => {
+    const lines = Number(request.query.lines ?? 100);
+    if (!Number.isInteger(lines) || lines < 0) throw new IsthmusError("bad-request", "lines is not a number");
+    const write = streamLines(reply);
+    for (const line of logs.newest(lines)) write(line.trimEnd());
+    if (request.query.follow !== "1") {
+      reply.raw.end();
+      return;
+    }
+    reply.raw.once(
+      "close",
+      logs.follow((line) => write(line.trimEnd())),
+    );
+  });
+  addHealthRoutes(app, { metrics, ready: () => agent.problem });
+  app.setNotFoundHandler((_request, reply) =>
+    reply.status(404).send({ code: "unknown-type", message: "there is no such call" }),
+  );
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    // Fastify's own complaints (no JSON, too large) are the caller's fault as well.
+    const isFastify = error.statusCode !== undefined && error.statusCode < 500;
+    const known = isFastify ? new IsthmusError("bad-request", error.message) : toIsthmusError(error);
+    if (known.code === "internal") logger.error({ err: error }, "a local request failed");
+    return reply.status(STATUS[known.code] ?? 502).send({ code: known.code, message: known.message });
+  });
+  return app;
+}
+
+/** @returns what writes one line; the reply stays open */
+function streamLines(reply: FastifyReply): (line: string) => void {
+  reply.hijack();
+  reply.raw.writeHead(200, { "content-type": "application/x-ndjson" });
+  reply.raw.flushHeaders();
+  return (line) => void reply.raw.write(`${line}\n`);
+}
+
+/**
+ * Listens on a Unix socket that only its owner may open.
+ * @throws Error when another daemon listens there, or the path is too long
+ */
+export async function listenOnSocket(app: FastifyInstance, path: string): Promise<void> {
+  if (Buffer.byteLength(path) > MOST_PATH_BYTES)
+    throw new Error(`the socket's path is longer than ${MOST_PATH_BYTES} bytes: ${path}`);
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  if (await isAnswered(path)) throw new Error(`another daemon is running: ${path} is in use`);
+  rmSync(path, { force: true });
+  const before = process.umask(0o177);
+  try {
+    await app.listen({ path });
+  } finally {
+    process.umask(before);
+  }
+  chmodSync(path, 0o600);
+}
+
+/** A socket file without anybody behind it is what a killed daemon left. */
+function isAnswered(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(path);
+  socket.once("connect", () => {
+    socket.destroy();
+    resolve(true);
+  });
+  socket.once("error", () => resolve(false));
+  return promise;
+}

@@ -1,0 +1,119 @@
+import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import { once } from "node:events";
+import { createServer, isIP, type Server, type Socket } from "node:net";
+import { formatHostPort, type HostPort, IsthmusError } from "@isthmus/protocol";
+
+/** Tries to find a free port number that both TCP and UDP have. */
+const PORT_TRIES = 20;
+/** Clients that stop sending are forgotten by the link's flows; this bounds how many one listener knows. */
+const MOST_CLIENTS = 4096;
+
+/** One flow of a UDP client, as the listener's owner gives it. */
+export interface ClientFlow {
+  send(payload: Buffer): void;
+  close(): void;
+}
+
+export interface ListenerEvents {
+  connection(socket: Socket): void;
+  /**
+   * A new UDP client. `deliver` sends to it, `forget` lets the next datagram of it be a new client.
+   * @returns nothing when there is nowhere to send: the datagram is dropped
+   */
+  client(deliver: (payload: Buffer) => void, forget: () => void): ClientFlow | undefined;
+}
+
+/**
+ * Where programs on this host (or in its LAN, if so asked) reach a remote service: one port for TCP, UDP or both.
+ */
+export class LocalListener {
+  readonly address: HostPort;
+  readonly #tcp: Server | undefined;
+  readonly #udp: UdpSocket | undefined;
+  readonly #clients = new Map<string, ClientFlow>();
+
+  private constructor(address: HostPort, tcp: Server | undefined, udp: UdpSocket | undefined) {
+    this.address = address;
+    this.#tcp = tcp;
+    this.#udp = udp;
+  }
+
+  /**
+   * @param wanted port 0: any free one
+   * @throws IsthmusError `port-taken`, `bad-request`
+   */
+  static async open(
+    wanted: HostPort,
+    protos: { tcp: boolean; udp: boolean },
+    events: ListenerEvents,
+  ): Promise<LocalListener> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await LocalListener.#tryOpen(wanted, protos, events);
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        // A port that TCP found free may be taken in UDP: another one is tried, where any will do.
+        if (code === "EADDRINUSE" && wanted.port === 0 && tries < PORT_TRIES) continue;
+        const text = formatHostPort(wanted);
+        if (code === "EADDRINUSE") throw new IsthmusError("port-taken", `${text} is in use`, { cause: error });
+        throw new IsthmusError("bad-request", `cannot listen on ${text}: ${message}`, { cause: error });
+      }
+    }
+  }
+
+  static async #tryOpen({ host, port }: HostPort, protos: { tcp: boolean; udp: boolean }, events: ListenerEvents) {
+    let tcp: Server | undefined;
+    let chosen = port;
+    if (protos.tcp) {
+      tcp = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
+        events.connection(socket),
+      );
+      tcp.listen({ host, port });
+      await once(tcp, "listening");
+      chosen = (tcp.address() as { port: number }).port;
+    }
+    if (!protos.udp) return new LocalListener({ host, port: chosen }, tcp, undefined);
+    const udp = createSocket({ type: isIP(host) === 6 ? "udp6" : "udp4" });
+    try {
+      udp.bind(chosen, host);
+      await once(udp, "listening");
+    } catch (error) {
+      tcp?.close();
+      udp.close();
+      throw error;
+    }
+    const listener = new LocalListener({ host, port: udp.address().port }, tcp, udp);
+    udp.on("message", (payload, { address, port: from }) =>
+      listener.#receive(payload, { host: address, port: from }, events),
+    );
+    // A client that is gone answers with ICMP: nothing to do about it.
+    udp.on("error", () => undefined);
+    return listener;
+  }
+
+  close(): void {
+    this.#tcp?.close();
+    this.#udp?.close();
+    for (const flow of this.#clients.values()) flow.close();
+    this.#clients.clear();
+  }
+
+  #receive(payload: Buffer, source: HostPort, events: ListenerEvents): void {
+    const key = formatHostPort(source);
+    let flow = this.#clients.get(key);
+    if (!flow) {
+      flow = events.client(
+        (answer) => this.#udp?.send(answer, source.port, source.host),
+        () => this.#clients.delete(key),
+      );
+      if (!flow) return;
+      if (this.#clients.size >= MOST_CLIENTS) {
+        const [oldest, gone] = this.#clients.entries().next().value!;
+        this.#clients.delete(oldest);
+        gone.close();
+      }
+      this.#clients.set(key, flow);
+    }
+    flow.send(payload);
+  }
+}

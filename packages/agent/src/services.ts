@@ -1,0 +1,162 @@
+import type { OpenRequest } from "@isthmus/link";
+import {
+  type Code,
+  fingerprintOf,
+  type GrantPayload,
+  type HostPort,
+  IsthmusError,
+  type LocalService,
+  parseHostPort,
+  type ServiceReport,
+  type ServiceSpec,
+} from "@isthmus/protocol";
+import type { StateFile } from "./state.ts";
+
+/** A subscription of somebody else to a service of this device. */
+interface Granted {
+  grant: GrantPayload;
+  /** The service's name when it was granted. */
+  service: string;
+}
+
+/**
+ * The services that this device provides, and who may use them right now. The last word on every open: this side's own
+ * list, by key, whatever the ISB said.
+ */
+export class Services {
+  readonly #file: StateFile;
+  readonly #granted = new Map<string, Granted>();
+  /** What the ISB answered to the newest declaration. */
+  readonly #outcomes = new Map<string, { code: Code; message: string } | "offered">();
+
+  constructor(file: StateFile) {
+    this.#file = file;
+  }
+
+  get all(): readonly LocalService[] {
+    return this.#file.state.services;
+  }
+
+  get(name: string): LocalService | undefined {
+    return this.all.find((service) => service.name === name);
+  }
+
+  put(service: LocalService): void {
+    this.#file.update((state) => {
+      state.services = [...state.services.filter(({ name }) => name !== service.name), service];
+    });
+  }
+
+  /** @throws IsthmusError `no-such-service` */
+  remove(name: string): void {
+    if (!this.get(name)) throw new IsthmusError("no-such-service", `this device provides no service '${name}'`);
+    this.#file.update((state) => {
+      state.services = state.services.filter((service) => service.name !== name);
+    });
+    this.#outcomes.delete(name);
+  }
+
+  /** What the ISB is told: targets stay here. */
+  specs(): ServiceSpec[] {
+    return this.all.map(({ name, channels, behaviour, plain, description, allow, anyone }) => ({
+      name,
+      channels: channels.map(({ id, proto, opener }) => ({ id, proto, opener })),
+      behaviour,
+      plain,
+      description,
+      allow: { anyone, users: [...new Set(allow.map((entry) => entry.split("#")[0]!))] },
+    }));
+  }
+
+  declared(name: string, outcome: { code: Code; message: string } | "offered"): void {
+    this.#outcomes.set(name, outcome);
+  }
+
+  outcome(name: string): { code: Code; message: string } | "offered" | undefined {
+    return this.#outcomes.get(name);
+  }
+
+  offline(): void {
+    this.#outcomes.clear();
+  }
+
+  /**
+   * Whether a user's device may use a service at all, as the provider itself states it.
+   * @throws IsthmusError `no-such-service`, `not-allowed`, `plain-refused`
+   */
+  check(
+    name: string,
+    subscriber: { user: string; key: string },
+    ownUser: string | undefined,
+    plain: boolean,
+  ): LocalService {
+    const service = this.get(name);
+    if (!service) throw new IsthmusError("no-such-service");
+    const isListed = service.allow.some((entry) => {
+      const [user, fingerprint] = entry.split("#");
+      return user === subscriber.user && (fingerprint === undefined || fingerprint === fingerprintOf(subscriber.key));
+    });
+    if (!service.anyone && !isListed && subscriber.user !== ownUser) throw new IsthmusError("not-allowed");
+    if (plain && !service.plain) throw new IsthmusError("plain-refused");
+    return service;
+  }
+
+  /** A grant of the ISB, verified; it replaces an older one of the same subscription. */
+  grant(subscription: string, grant: GrantPayload): void {
+    this.#granted.set(subscription, { grant, service: grant.svc });
+  }
+
+  revoke(subscription: string): void {
+    this.#granted.delete(subscription);
+  }
+
+  grantOf(subscription: string): GrantPayload | undefined {
+    return this.#granted.get(subscription)?.grant;
+  }
+
+  /** Subscriptions to a service, or of a peer. */
+  subscriptionsOf(which: { service?: string; peer?: string }): string[] {
+    return [...this.#granted]
+      .filter(
+        ([, { service, grant }]) =>
+          (which.service ?? service) === service && (which.peer ?? grant.sbr.key) === grant.sbr.key,
+      )
+      .map(([subscription]) => subscription);
+  }
+
+  /**
+   * The last word on an open that a subscriber's daemon asks for.
+   * @param peer key of the daemon that asks
+   * @returns where the service is
+   * @throws IsthmusError the refusal
+   */
+  admit(peer: string, request: OpenRequest, ownUser: string | undefined, nowS: number): HostPort {
+    const grant = this.grantOf(request.subscription);
+    if (!grant || grant.sbr.key !== peer) throw new IsthmusError("no-such-subscription");
+    if (grant.exp <= nowS) throw new IsthmusError("grant-expired");
+    const service = this.check(grant.svc, { user: grant.sbr.user, key: peer }, ownUser, request.plain);
+    const channel = service.channels.find(
+      ({ id, proto, opener }) => id === request.channel && proto === request.proto && opener === "subscriber",
+    );
+    if (channel?.target === undefined) throw new IsthmusError("unknown-channel");
+    return parseHostPort(channel.target)!;
+  }
+
+  report(name: string, connections: number, isUp: boolean): ServiceReport {
+    const service = this.get(name)!;
+    const outcome = this.outcome(name);
+    const { channels, behaviour, plain, allow, anyone } = service;
+    return {
+      name,
+      channels,
+      behaviour,
+      plain,
+      allow,
+      anyone,
+      state: !isUp || outcome === undefined ? "offline" : outcome === "offered" ? "offered" : "refused",
+      ...(isUp && typeof outcome === "object" ? outcome : {}),
+      connections,
+      subscribers: this.subscriptionsOf({ service: name }).length,
+    };
+  }
+}
