@@ -9,6 +9,7 @@ import {
   type Frame,
   IsthmusError,
   isCode,
+  LIMITS,
   okFrame,
   parseFrame,
   parseReply,
@@ -113,7 +114,7 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
   }
 
   /**
-   * @throws IsthmusError what the peer answered, `timeout`, or `disconnected`
+   * @throws IsthmusError what the peer answered, `timeout`, `disconnected`, or `too-large` for a body above the limit
    * @param options.id the id of an earlier, unanswered request that this one repeats
    */
   request<N extends RequestName<Say>>(
@@ -124,6 +125,8 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
     if (this.#socket.readyState !== this.#socket.OPEN) return Promise.reject(new IsthmusError("disconnected"));
     const id = options.id ?? newRequestId();
     const kind = this.#say.requests[type] as RequestKind;
+    const frame = requestFrame(type, id, body as Record<string, unknown>);
+    if (!fits(frame)) return Promise.reject(new IsthmusError("too-large", `${type} is larger than a frame may be`));
     this.#pending ??= new Map();
     const { promise, resolve, reject } = Promise.withResolvers<ReplyBody<Say, N>>();
     const timer = setTimeout(() => {
@@ -133,12 +136,14 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
     }, options.timeoutMs ?? REQUEST_TIMEOUT_MS);
     const entry: Pending = { type, kind, resolve: resolve as Pending["resolve"], reject, timer };
     this.#pending.set(id, entry);
-    this.#write(requestFrame(type, id, body as Record<string, unknown>));
+    this.#write(frame);
     return promise;
   }
 
   event<N extends EventName<Say>>(type: N, body: EventInput<Say, N>): void {
-    this.#write(eventFrame(type, body as Record<string, unknown>));
+    const frame = eventFrame(type, body as Record<string, unknown>);
+    if (fits(frame)) this.#write(frame);
+    else this.#hooks.internalError?.(this.#owner, type, new IsthmusError("too-large"));
   }
 
   /**
@@ -249,12 +254,16 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
       if (known.code === "internal") this.#hooks.internalError?.(this.#owner, type, error);
       this.#write(errorFrameOf(id, known));
     };
+    const reply = (body: unknown): void => {
+      const frame = okFrame(id, body as Record<string, unknown>);
+      if (fits(frame)) this.#write(frame);
+      else fail(new IsthmusError("too-large", `the answer to ${type} is larger than a frame may be`));
+    };
     try {
       const run = (): unknown => this.#handlers.requests[type]!(this.#owner, body, id);
       const result = this.#hooks.intercept ? this.#hooks.intercept(this.#owner, type, id, run) : run();
-      if (result instanceof Promise) {
-        result.then((reply) => this.#write(okFrame(id, reply as Record<string, unknown>)), fail);
-      } else this.#write(okFrame(id, result as Record<string, unknown>));
+      if (result instanceof Promise) result.then(reply).catch(fail);
+      else reply(result);
     } catch (error) {
       fail(error);
     }
@@ -301,6 +310,12 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
     // A goodbye would wait behind what the peer does not read.
     if (this.#socket.bufferedAmount > BUFFER_LIMIT_BYTES) this.terminate("slow-reader");
   }
+}
+
+/** Whether the peer takes a frame of this length: a longer one would cost the session, and again the next one. */
+function fits(frame: string): boolean {
+  // No character takes more than three bytes of UTF-8 for each unit of its length.
+  return frame.length * 3 <= LIMITS.sessionFrameBytes || Buffer.byteLength(frame) <= LIMITS.sessionFrameBytes;
 }
 
 export function newRequestId(): string {

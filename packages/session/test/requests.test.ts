@@ -106,6 +106,40 @@ describe("a request", () => {
     expect(await second).toEqual({ done: 7 });
   });
 
+  it("that no frame can hold is refused where it is made, and so is such an answer; the session goes on", async () => {
+    const faults: unknown[] = [];
+    const tooLong = "€".repeat(LIMITS.sessionFrameBytes / 3);
+    const server = await startServer({
+      server: {
+        handlers: {
+          ...serverHandlers,
+          requests: { ...serverHandlers.requests, echo: (_session, { text }) => ({ text: `${text}${tooLong}` }) },
+        },
+        hooks: { internalError: (_session, type, error) => faults.push(type, (error as IsthmusError).code) },
+      },
+    });
+    const { client, session } = await connect(server);
+    await expect(client.request("echo", { text: tooLong })).rejects.toMatchObject({ code: "too-large" });
+    await expect(client.request("echo", { text: "" })).rejects.toMatchObject({
+      code: "too-large",
+      message: "the answer to echo is larger than a frame may be",
+    });
+    session.event("tick", { n: 1, pad: tooLong });
+    expect(faults).toEqual(["tick", "too-large"]);
+    expect(await client.request("work", {})).toEqual({ done: 1 });
+    expect(await session.request("ask", { n: 1 })).toEqual({ n: 2 });
+  });
+
+  it("of exactly the largest size passes", async () => {
+    const { client } = await connect(await startServer());
+    const frame = requestFrame("echo", "a".repeat(22), { text: "" });
+    const text = "x".repeat(LIMITS.sessionFrameBytes - frame.length);
+    expect(await client.request("echo", { text }, { id: "a".repeat(22) })).toEqual({ text });
+    await expect(client.request("echo", { text: `${text}x` }, { id: "b".repeat(22) })).rejects.toMatchObject({
+      code: "too-large",
+    });
+  });
+
   it("above the rate of its session is refused with the time to wait; other sessions go on", async () => {
     const server = await startServer({ server: { requestRate: { perSecond: 0.1, burst: 3 } } });
     const { client } = await connect(server);
