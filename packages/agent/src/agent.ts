@@ -384,20 +384,7 @@ export class Agent {
     const ref = parseServiceRef(request.service);
     const known = this.#find(serviceRefText(ref));
     if (known) throw new IsthmusError("bad-request", `already subscribed to ${known.ref}: 'isthmus unsubscribe' first`);
-    const listen = request.listen === undefined ? undefined : parseListen(request.listen);
-    const subscription = new Subscription(
-      this.#subscriptionWorld(),
-      {
-        id: randomBytes(16).toString("base64url"),
-        service: ref.service,
-        user: ref.user,
-        listen: [],
-        plain: request.plain,
-        accept: request.accept,
-        ...(ref.fingerprint === undefined ? {} : { fingerprint: ref.fingerprint }),
-      },
-      listen,
-    );
+    const subscription = this.#createSubscription(request);
     this.#subscriptions.set(subscription.id, subscription);
     try {
       await subscription.subscribe(request.waitMs);
@@ -408,6 +395,30 @@ export class Agent {
       throw error;
     }
     return this.#subscriptionReport(subscription);
+  }
+
+  /**
+   * A subscription that shall stand whenever it can, as a configuration file asks for it. Negotiates in the background;
+   * one that is there already stays as it is.
+   * @throws IsthmusError `bad-request` when the request itself is wrong
+   */
+  async keepSubscribed(request: SubscriptionRequest): Promise<void> {
+    const ref = parseServiceRef(request.service);
+    if (this.#find(serviceRefText(ref))) return;
+    const subscription = this.#createSubscription(request);
+    this.#subscriptions.set(subscription.id, subscription);
+    await subscription.resume();
+  }
+
+  #createSubscription(request: SubscriptionRequest): Subscription {
+    const { service, user, fingerprint } = parseServiceRef(request.service);
+    const { plain, accept } = request;
+    const pin = fingerprint === undefined ? {} : { fingerprint };
+    return new Subscription(
+      this.#subscriptionWorld(),
+      { id: randomBytes(16).toString("base64url"), service, user, listen: [], plain, accept, ...pin },
+      request.listen === undefined ? undefined : parseListen(request.listen),
+    );
   }
 
   /** @param which SERVICE@USER or the subscription's id. @throws IsthmusError `no-such-subscription` */

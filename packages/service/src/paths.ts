@@ -20,3 +20,8 @@ export function runtimeFolder(name: string, env: NodeJS.ProcessEnv = process.env
 export function configFile(name: string, env: NodeJS.ProcessEnv = process.env): string {
   return join(env.XDG_CONFIG_HOME ?? join(homedir(), ".config"), "isthmus", `${name}.toml`);
 }
+
+/** The user daemon's socket, where nothing else is said. */
+export function daemonSocket(env: NodeJS.ProcessEnv = process.env): string {
+  return env.ISTHMUS_SOCKET ?? join(runtimeFolder("isthmus", env), "daemon.sock");
+}

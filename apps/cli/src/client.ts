@@ -1,0 +1,85 @@
+import { request } from "node:http";
+import { createInterface } from "node:readline";
+import {
+  apiError,
+  explain,
+  IsthmusError,
+  isCode,
+  type LocalApiInput,
+  type LocalApiName,
+  type LocalApiReply,
+  localApi,
+} from "@isthmus/protocol";
+
+/** Beyond what the user asked to wait for. */
+const ANSWER_TIMEOUT_MS = 60_000;
+
+/** The daemon's local API over its Unix socket. */
+export class DaemonClient {
+  readonly #socket: string;
+
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  /** @throws IsthmusError what the daemon answered, or `disconnected` with how to start it */
+  async call<N extends Exclude<LocalApiName, "watch" | "logs">>(
+    name: N,
+    body: LocalApiInput<N>,
+    options: { waitMs?: number } = {},
+  ): Promise<LocalApiReply<N>> {
+    const { method, path, reply } = localApi[name];
+    const response = await this.#send(method, path, method === "GET" ? undefined : JSON.stringify(body));
+    response.setTimeout(ANSWER_TIMEOUT_MS + (options.waitMs ?? 0));
+    const text = await readText(response);
+    if (response.statusCode !== 200) throw errorOf(text, response.statusCode);
+    const parsed = reply.safeParse(JSON.parse(text));
+    if (!parsed.success) {
+      throw new IsthmusError(
+        "bad-message",
+        `the daemon's answer is not understood (another version?): ${explain(parsed.error)}`,
+      );
+    }
+    return parsed.data as LocalApiReply<N>;
+  }
+
+  /** Lines of a stream, until it or `signal` ends. */
+  async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
+    const response = await this.#send("GET", path, undefined, signal);
+    if (response.statusCode !== 200) throw errorOf(await readText(response), response.statusCode);
+    for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
+  }
+
+  #send(method: string, path: string, body: string | undefined, signal?: AbortSignal) {
+    const { promise, resolve, reject } = Promise.withResolvers<import("node:http").IncomingMessage>();
+    const headers =
+      body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
+    const call = request({ socketPath: this.#socket, method, path, headers, ...(signal ? { signal } : {}) }, resolve);
+    call.on("error", (error: NodeJS.ErrnoException) => reject(this.#connectError(error)));
+    call.end(body);
+    return promise;
+  }
+
+  #connectError(error: NodeJS.ErrnoException): IsthmusError {
+    if (error.code === "ENOENT" || error.code === "ECONNREFUSED") {
+      return new IsthmusError("disconnected", `no daemon answers at ${this.#socket}: start it with 'isthmus-daemon'`);
+    }
+    if (error.code === "EACCES") return new IsthmusError("disconnected", `${this.#socket} belongs to another user`);
+    return new IsthmusError("disconnected", `${this.#socket}: ${error.message}`, { cause: error });
+  }
+}
+
+async function readText(response: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk);
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function errorOf(text: string, status: number | undefined): IsthmusError {
+  try {
+    const { code, message } = apiError.parse(JSON.parse(text));
+    return isCode(code) ? new IsthmusError(code, message) : new IsthmusError("internal", `${code}: ${message}`);
+  } catch {
+    return new IsthmusError("bad-message", `the daemon answered HTTP ${status}`);
+  }
+}

@@ -1,0 +1,130 @@
+import { join } from "node:path";
+import { Agent, createLocalApi, LogRing, listenOnSocket } from "@isthmus/agent";
+import { toIsthmusError } from "@isthmus/protocol";
+import {
+  ConfigError,
+  configFile,
+  createLogger,
+  formatForPeople,
+  type Identity,
+  loadConfig,
+  loadOrCreateIdentity,
+  Metrics,
+  stopOnSignals,
+  writeFileAtomic,
+} from "@isthmus/service";
+import { Command, CommanderError } from "commander";
+import { type Config, configSchema } from "./config.ts";
+import { VERSION } from "./version.ts";
+
+interface Flags {
+  config?: string;
+  state?: string;
+  socket?: string;
+  logLevel?: string;
+  direct?: boolean;
+  legPort?: string;
+  insecure?: boolean;
+}
+
+function readConfig(flags: Flags): Config {
+  return loadConfig(configSchema, {
+    file: { path: flags.config ?? configFile("daemon"), required: flags.config !== undefined },
+    env: { prefix: "ISTHMUS_DAEMON", values: process.env },
+    flags: {
+      state: flags.state,
+      socket: flags.socket,
+      log_level: flags.logLevel,
+      // Commander sets a negatable flag to true when it is absent: only its absence from the command line counts.
+      direct: flags.direct === false ? false : undefined,
+      leg_port: flags.legPort === undefined ? undefined : Number(flags.legPort),
+      insecure: flags.insecure,
+    },
+  });
+}
+
+async function serve(config: Config): Promise<void> {
+  const logs = new LogRing();
+  const isTerminal = process.stdout.isTTY;
+  const logger = createLogger({
+    name: "daemon",
+    level: config.log_level,
+    write: (line) => {
+      logs.write(line);
+      process.stdout.write(isTerminal ? formatForPeople(line) : line);
+    },
+  });
+  const metrics = new Metrics("daemon");
+  metrics.collectProcess();
+  const keyFile = join(config.state, "device.pem");
+  const agent = new Agent({
+    version: VERSION,
+    folder: config.state,
+    identity: loadOrCreateIdentity(keyFile),
+    saveIdentity: (identity: Identity) => writeFileAtomic(keyFile, identity.toPem(), { mode: 0o600 }),
+    direct: { enabled: config.direct, port: config.leg_port },
+    insecure: config.insecure,
+    mostStreams: config.most_streams,
+    metrics,
+    logger,
+  });
+  const api = createLocalApi({ agent, logs, metrics, logger });
+  // The socket first: it is what keeps a second daemon from using the same state.
+  await listenOnSocket(api, config.socket);
+  stopOnSignals(logger, async () => {
+    await api.close();
+    await agent.stop();
+  });
+  await agent.start();
+  logger.info({ socket: config.socket, state: config.state, pid: process.pid }, "ready");
+  if (agent.problem !== undefined && config.invite !== undefined && agent.status().isb === undefined) {
+    try {
+      await agent.login(config.invite, config.device);
+    } catch (error) {
+      logger.error(
+        { code: toIsthmusError(error).code },
+        `the invite of the configuration was refused: ${(error as Error).message}`,
+      );
+    }
+  }
+  for (const service of config.provide) await agent.provide(service, { take: false });
+  for (const request of config.subscribe) await agent.keepSubscribed(request);
+}
+
+const program = new Command("isthmus-daemon")
+  .description("The user daemon of Isthmus: provides local services, subscribes to remote ones. Needs no privilege.")
+  .version(VERSION)
+  .option("--config <file>", "configuration file (default: ~/.config/isthmus/daemon.toml if it is there)")
+  .option("--state <folder>", "folder of the device key and of what the daemon remembers")
+  .option("--socket <path>", "Unix socket of the local API")
+  .option("--log-level <level>", "trace, debug, info, warn, error, fatal or silent")
+  .option("--no-direct", "take no direct connections of other daemons")
+  .option("--leg-port <port>", "TCP and UDP port of direct connections; 0: any free one")
+  .option("--insecure", "allow sessions over ws:// to other hosts")
+  .exitOverride();
+
+program
+  .command("serve", { isDefault: true })
+  .description("run until SIGTERM or SIGINT (the default)")
+  .action(() => serve(readConfig(program.opts<Flags>())));
+
+program
+  .command("verify")
+  .description("check the configuration and say what it amounts to")
+  .action(() => {
+    const config = readConfig(program.opts<Flags>());
+    process.stdout.write(`${JSON.stringify({ ...config, invite: config.invite && "[redacted]" }, null, 2)}\n`);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else if (error instanceof ConfigError) {
+    process.stderr.write(`isthmus-daemon: ${error.message}\n`);
+    process.exitCode = 2;
+  } else {
+    process.stderr.write(`isthmus-daemon: ${(error as Error).message}\n`);
+    process.exit(1);
+  }
+}
