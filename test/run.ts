@@ -1,0 +1,67 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/**
+ * Everything that `npm test` checks, after infra/setup/test.sh has set the machine up: style, dead code and types, then
+ * the tests that need nothing but this host, then those in laboratories, which need root.
+ */
+interface Totals {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "isthmus-test-"));
+const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+const inCi = process.env.CI === "true";
+const isRoot = process.getuid?.() === 0;
+
+function run(title: string, command: string, args: string[]): boolean {
+  process.stdout.write(`\n== ${title}\n`);
+  const started = performance.now();
+  const { status, error } = spawnSync(command, args, { stdio: "inherit" });
+  const seconds = Math.round((performance.now() - started) / 1000);
+  const isGood = status === 0 && error === undefined;
+  process.stdout.write(
+    `== ${title}: ${isGood ? "ok" : `failed (${error?.message ?? `status ${status}`})`}, ${seconds} s\n`,
+  );
+  return isGood;
+}
+
+function check(title: string, command: string, args: string[]): void {
+  if (run(title, command, args)) totals.passed++;
+  else totals.failed++;
+}
+
+function test(title: string, before: string[], args: string[]): void {
+  const report = join(folder, `${title}.json`);
+  const vitest = ["vitest", "run", ...args, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const [command, ...rest] = [...before, ...vitest];
+  const isGood = run(title, command!, rest);
+  let failed = 0;
+  try {
+    const result = JSON.parse(readFileSync(report, "utf8")) as Record<string, number>;
+    totals.passed += result.numPassedTests ?? 0;
+    totals.skipped += (result.numPendingTests ?? 0) + (result.numTodoTests ?? 0);
+    failed = result.numFailedTests ?? 0;
+  } catch {
+    process.stdout.write(`== ${title}: the runner left no report\n`);
+  }
+  // A suite that could not be loaded, or an error outside of any test, is a failure as well.
+  totals.failed += isGood ? failed : Math.max(1, failed);
+}
+
+check("style", "biome", ["ci", "--max-diagnostics=none", "."]);
+check("types", "tsc", ["-p", "tsconfig.tests.json"]);
+check("dead code", "knip", []);
+test("on this host", [], ["--project", "unit"]);
+if (isRoot) test("in laboratories", ["node", "test/lab/dist/enter.js"], ["--project", "lab"]);
+else process.stdout.write("\n== in laboratories: skipped, since network namespaces need root\n");
+rmSync(folder, { recursive: true, force: true });
+
+const { passed, failed, skipped } = totals;
+if (inCi && skipped > 0) process.stdout.write(`\n${skipped} tests were skipped, which CI does not allow\n`);
+process.stdout.write(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
+process.exitCode = failed > 0 || (inCi && skipped > 0) ? 1 : 0;
