@@ -1,27 +1,53 @@
+import { lstatSync, mkdirSync } from "node:fs";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 
+/** An empty variable counts as unset (XDG Base Directory 0.8). */
+function variable(env: NodeJS.ProcessEnv, name: string): string | undefined {
+  return env[name] || undefined;
+}
+
 /**
- * Where a process keeps its data: what systemd gave it, else the user's state folder (XDG Base Directory 0.8).
+ * Where a process keeps its data: what systemd gave it, else the user's state folder.
  * @param name of the process, for example `isthmus-isb`
  */
 export function stateFolder(name: string, env: NodeJS.ProcessEnv = process.env): string {
-  if (env.STATE_DIRECTORY) return env.STATE_DIRECTORY;
-  return join(env.XDG_STATE_HOME ?? join(homedir(), ".local", "state"), name);
+  const home = variable(env, "XDG_STATE_HOME") ?? join(homedir(), ".local", "state");
+  return variable(env, "STATE_DIRECTORY") ?? join(home, name);
 }
 
 /** Where a process' socket is: a folder that is the user's own and empty after a restart of the host. */
 export function runtimeFolder(name: string, env: NodeJS.ProcessEnv = process.env): string {
-  if (env.RUNTIME_DIRECTORY) return env.RUNTIME_DIRECTORY;
-  return env.XDG_RUNTIME_DIR ? join(env.XDG_RUNTIME_DIR, name) : join(tmpdir(), `${name}-${userInfo().uid}`);
+  const given = variable(env, "RUNTIME_DIRECTORY");
+  if (given !== undefined) return given;
+  const xdg = variable(env, "XDG_RUNTIME_DIR");
+  return xdg === undefined ? join(tmpdir(), `${name}-${userInfo().uid}`) : join(xdg, name);
 }
 
 /** Where a process looks for its configuration file when none is named. */
 export function configFile(name: string, env: NodeJS.ProcessEnv = process.env): string {
-  return join(env.XDG_CONFIG_HOME ?? join(homedir(), ".config"), "isthmus", `${name}.toml`);
+  return join(variable(env, "XDG_CONFIG_HOME") ?? join(homedir(), ".config"), "isthmus", `${name}.toml`);
 }
 
 /** The user daemon's socket, where nothing else is said. */
 export function daemonSocket(env: NodeJS.ProcessEnv = process.env): string {
-  return env.ISTHMUS_SOCKET ?? join(runtimeFolder("isthmus", env), "daemon.sock");
+  return variable(env, "ISTHMUS_SOCKET") ?? join(runtimeFolder("isthmus", env), "daemon.sock");
+}
+
+/**
+ * Makes a folder that is this user's alone, if it is not there.
+ * @throws Error when it belongs to somebody else or others may write in it: under /tmp anybody could have made it first
+ */
+export function ensureOwnFolder(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  requireOwnFolder(path);
+}
+
+/** @throws Error as {@link ensureOwnFolder}, and when there is no such folder */
+export function requireOwnFolder(path: string): void {
+  const stat = lstatSync(path);
+  const owner = process.geteuid?.() ?? stat.uid;
+  if (!stat.isDirectory()) throw new Error(`${path} is not a folder`);
+  if (stat.uid !== owner && stat.uid !== 0) throw new Error(`${path} belongs to user ${stat.uid}, not to this one`);
+  if ((stat.mode & 0o022) !== 0) throw new Error(`others may write in ${path}: 'chmod 700' it`);
 }
