@@ -1,0 +1,54 @@
+import { hostname, networkInterfaces } from "node:os";
+import { canonicalIp, formatHostPort, isLoopback, parseOrigin } from "@isthmus/protocol";
+
+/** Addresses of interfaces come and go; a login that names an unknown one makes us look again, at most this often. */
+const LOOK_AGAIN_MS = 1000;
+/** Addresses that an invite can name. */
+const MOST_IN_INVITE = 8;
+
+/** The addresses under which clients reach this ISB: as given, or else those of this host with the listening port. */
+export class OwnOrigins {
+  readonly #given: ReadonlySet<string>;
+  readonly #scheme: string;
+  readonly #port: number;
+  #found: ReadonlySet<string> = new Set();
+  #lookedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: { given: readonly string[]; secure: boolean; port: number }) {
+    this.#given = new Set(options.given);
+    this.#scheme = options.secure ? "wss" : "ws";
+    this.#port = options.port;
+  }
+
+  /** Whether a client may have dialled this origin to reach this server. */
+  includes(origin: string, now = performance.now()): boolean {
+    if (this.#given.size > 0) return this.#given.has(origin);
+    if (!this.#found.has(origin) && now - this.#lookedAt >= LOOK_AGAIN_MS) {
+      this.#lookedAt = now;
+      const hosts = [...interfaceAddresses(), "localhost", hostname().toLowerCase()];
+      this.#found = new Set(hosts.map((host) => `${this.#scheme}://${formatHostPort({ host, port: this.#port })}`));
+    }
+    return this.#found.has(origin);
+  }
+
+  /** HOST:PORT for invites; this host's own loopback only if there is nothing else. */
+  addresses(): string[] {
+    if (this.#given.size > 0)
+      return [...this.#given].map((origin) => formatHostPort(parseOrigin(origin)!)).slice(0, MOST_IN_INVITE);
+    const hosts = interfaceAddresses();
+    const outside = hosts.filter((host) => !isLoopback(host) && !isLinkLocal(host));
+    const chosen = outside.length > 0 ? outside : hosts.filter(isLoopback);
+    return chosen.slice(0, MOST_IN_INVITE).map((host) => formatHostPort({ host, port: this.#port }));
+  }
+}
+
+function interfaceAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((addresses) =>
+    (addresses ?? []).map(({ address }) => canonicalIp(address)),
+  );
+}
+
+/** Only good together with an interface's name, which means nothing on another host. */
+function isLinkLocal(host: string): boolean {
+  return host.startsWith("fe80:") || host.startsWith("169.254.");
+}
