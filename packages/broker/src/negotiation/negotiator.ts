@@ -249,10 +249,10 @@ export class Negotiator {
   #carryOut(running: Running, command: NegotiationCommand): void {
     switch (command.do) {
       case "ask":
-        void this.#ask(running);
+        this.#ask(running);
         break;
       case "allocate":
-        void this.#allocate(running);
+        this.#allocate(running);
         break;
       case "tell":
         this.#tell(running);
@@ -266,54 +266,58 @@ export class Negotiator {
     }
   }
 
-  async #ask(running: Running): Promise<void> {
+  #ask(running: Running): void {
     const { body, requestId, provider } = running;
     const session = this.#options.daemons(provider!.key);
     if (!session) {
       this.#step(running, { is: "provider-lost" });
       return;
     }
-    try {
-      const { handshake } = await session.request(
-        "ask",
-        {
-          negotiation: requestId,
-          subscription: body.subscription,
-          service: body.service,
-          subscriber: peerOf(this.#options.profiles, running.session.key),
-          handshake: body.handshake,
-          plain: body.plain,
-        },
-        { id: askId(running.key), timeoutMs: TIMES.answerMs },
-      );
-      running.handshake = handshake;
-      this.#step(running, { is: "accepted" });
-    } catch (error) {
-      const refusal = error as IsthmusError;
-      if (refusal.code === "disconnected") {
-        this.#step(running, { is: "provider-lost" });
-        // It may have logged in again before its old session was seen to end.
-        this.#lookForProvider(running);
-        return;
-      }
-      running.refusal = relayedRefusal(refusal);
-      this.#step(running, { is: "refused", code: running.refusal.code });
-    }
+    const asking = session.request(
+      "ask",
+      {
+        negotiation: requestId,
+        subscription: body.subscription,
+        service: body.service,
+        subscriber: peerOf(this.#options.profiles, running.session.key),
+        handshake: body.handshake,
+        plain: body.plain,
+      },
+      { id: askId(running.key), timeoutMs: TIMES.answerMs },
+    );
+    asking.then(
+      ({ handshake }) => {
+        running.handshake = handshake;
+        this.#step(running, { is: "accepted" });
+      },
+      (error: IsthmusError) => this.#refused(running, error),
+    );
   }
 
-  async #allocate(running: Running): Promise<void> {
+  #refused(running: Running, error: IsthmusError): void {
+    if (error.code === "disconnected") {
+      this.#step(running, { is: "provider-lost" });
+      // It may have logged in again before its old session was seen to end.
+      this.#lookForProvider(running);
+      return;
+    }
+    running.refusal = relayedRefusal(error);
+    this.#step(running, { is: "refused", code: running.refusal.code });
+  }
+
+  #allocate(running: Running): void {
     const { pairs } = this.#options;
     const pair = pairs.of(running.session.key, running.provider!.key);
     pairs.hold(pair, running);
     running.pair = pair;
-    try {
-      await pairs.obtain(pair);
-      this.#step(running, { is: "allocated" });
-    } catch (error) {
-      pairs.drop(pair, running);
-      running.refusal = error as IsthmusError;
-      this.#step(running, { is: "not-allocated", code: (error as IsthmusError).code });
-    }
+    pairs.obtain(pair).then(
+      () => this.#step(running, { is: "allocated" }),
+      (error: IsthmusError) => {
+        pairs.drop(pair, running);
+        running.refusal = error;
+        this.#step(running, { is: "not-allocated", code: error.code });
+      },
+    );
   }
 
   #tell(running: Running): void {
