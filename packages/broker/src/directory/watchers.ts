@@ -61,6 +61,7 @@ export class Watchers {
       this.#watchers.set(session, watcher);
       this.#byUser.add(user, watcher);
     }
+    this.#tellPending();
     this.#startSnapshot(watcher);
     this.#sendSnapshot(watcher);
   }
@@ -83,7 +84,9 @@ export class Watchers {
   /** A slow session has read everything that was sent to it. */
   drained(session: WatcherSession): void {
     const watcher = this.#watchers.get(session);
-    if (watcher?.snapshot) this.#sendSnapshot(watcher);
+    if (!watcher?.snapshot) return;
+    this.#tellPending();
+    this.#sendSnapshot(watcher);
   }
 
   stop(): void {
@@ -95,6 +98,11 @@ export class Watchers {
       this.#turn = undefined;
       this.#tell();
     }, COALESCE_MS);
+  }
+
+  /** A snapshot shows what changed this moment; what it was before is then not what the watcher was told last. */
+  #tellPending(): void {
+    if (this.#changed.size > 0) this.#tell();
   }
 
   #tell(): void {

@@ -9,7 +9,7 @@ import {
 } from "@isthmus/protocol";
 import { createIdentity, type Identity, silentLogger } from "@isthmus/service";
 import { BACKOFF_TO_IST, type LoginReply, SessionClient } from "@isthmus/session";
-import { onTestFinished } from "vitest";
+import { onTestFinished, vi } from "vitest";
 import { EventLog } from "./event-log.ts";
 
 type ToClient = (typeof IsbDaemon)["toClient"];
@@ -23,6 +23,8 @@ export interface DaemonOptions {
   invite?: string;
   device?: string;
   boot?: string;
+  /** Pinned. */
+  certificate?: string;
   declaration?: Partial<Declaration>;
   /** What it makes of an ask; by default it accepts. */
   answer?: (ask: Ask) => Promise<{ handshake: string }> | { handshake: string };
@@ -61,7 +63,11 @@ export class TestDaemon {
       identity: this.identity,
       role: "daemon",
       serverRole: "isb",
-      target: { origins: [server.origin], expect: { key: server.identity.publicKey } },
+      target: {
+        origins: [server.origin],
+        expect: { key: server.identity.publicKey },
+        ...(options.certificate === undefined ? {} : { certificate: options.certificate }),
+      },
       boot: options.boot ?? randomBytes(8).toString("hex"),
       ...(options.invite === undefined
         ? {}
@@ -140,22 +146,17 @@ export async function startDaemon(server: ServerAddress, options: DaemonOptions 
   return daemon;
 }
 
+const WAIT = { timeout: 10_000, interval: 5 };
+const LET_IN = new IsthmusError("internal", "it was let in");
+
 /** Why a daemon does not get in. */
 export async function refusal(server: ServerAddress, options: DaemonOptions = {}): Promise<IsthmusError> {
   const daemon = new TestDaemon(server, options);
   onTestFinished(() => daemon.client.stop());
   daemon.client.start();
-  const { promise, resolve, reject } = Promise.withResolvers<IsthmusError>();
-  const deadline = setTimeout(() => reject(new Error("neither refused nor let in")), 10_000);
-  const look = setInterval(() => {
-    if (daemon.client.state === "up") reject(new Error("it was let in"));
-    else if (daemon.client.lastError) resolve(daemon.client.lastError);
-  }, 5);
   try {
-    return await promise;
+    return await vi.waitUntil(() => daemon.client.lastError ?? (daemon.client.state === "up" && LET_IN), WAIT);
   } finally {
-    clearTimeout(deadline);
-    clearInterval(look);
     await daemon.client.stop();
   }
 }

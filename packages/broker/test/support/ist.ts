@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { type isbIst as IsbIst, IsthmusError, isbIst, type RequestBody } from "@isthmus/protocol";
 import { createIdentity, type Identity, silentLogger } from "@isthmus/service";
 import { BACKOFF_TO_IST, SessionClient } from "@isthmus/session";
-import { onTestFinished } from "vitest";
+import { onTestFinished, vi } from "vitest";
 import type { ServerAddress } from "./daemon.ts";
 import { EventLog } from "./event-log.ts";
 
@@ -14,6 +14,8 @@ export interface IstOptions {
   invite?: string;
   name?: string;
   room?: number;
+  /** Another key than its own. */
+  declaredKey?: string;
 }
 
 interface Allocation {
@@ -70,7 +72,12 @@ export class TestIst {
       },
       onLogin: async () => {
         await this.client.request("declare", {
-          address: { key: this.identity.publicKey, name: this.name, addresses: ["192.0.2.1:443"], secure: true },
+          address: {
+            key: options.declaredKey ?? this.key,
+            name: this.name,
+            addresses: ["192.0.2.1:443"],
+            secure: true,
+          },
           dataPath: "userspace",
           room: { allocations: this.room },
         });
@@ -125,4 +132,16 @@ export async function startIst(server: ServerAddress, options: IstOptions): Prom
   ist.client.start();
   await ist.client.whenUp(AbortSignal.timeout(10_000));
   return ist;
+}
+
+/** Why an IST does not get in. */
+export async function refusal(server: ServerAddress, options: IstOptions): Promise<string> {
+  const ist = new TestIst(server, options);
+  ist.client.start();
+  try {
+    const isOver = () => ist.client.lastError?.code ?? (ist.client.state === "up" && "let in");
+    return await vi.waitUntil(isOver, { timeout: 10_000, interval: 5 });
+  } finally {
+    await ist.client.stop();
+  }
 }
