@@ -14,6 +14,7 @@ import { EventLog } from "./event-log.ts";
 
 type ToClient = (typeof IsbDaemon)["toClient"];
 type Declaration = RequestInput<(typeof IsbDaemon)["toServer"], "declare">;
+export type Service = Declaration["services"][number];
 export type Ask = RequestBody<ToClient, "ask">;
 export type Told = EventBody<ToClient, "told">;
 
@@ -38,6 +39,7 @@ export interface ServerAddress {
 /** A daemon as the broker sees one: logs in, declares, answers asks, and keeps what it is told. */
 export class TestDaemon {
   readonly identity: Identity;
+  readonly boot: string;
   readonly client: SessionClient<typeof IsbDaemon>;
   readonly asks = new EventLog<Ask>();
   readonly told = new EventLog<Told>();
@@ -56,6 +58,7 @@ export class TestDaemon {
 
   constructor(server: ServerAddress, options: DaemonOptions = {}) {
     this.identity = options.identity ?? createIdentity();
+    this.boot = options.boot ?? randomBytes(8).toString("hex");
     this.declaration = { services: [], subscriptions: [], ...options.declaration };
     this.answer = options.answer ?? (({ handshake }) => ({ handshake: `${handshake}-accepted`.slice(0, 12) }));
     this.client = new SessionClient<typeof IsbDaemon>({
@@ -68,7 +71,7 @@ export class TestDaemon {
         expect: { key: server.identity.publicKey },
         ...(options.certificate === undefined ? {} : { certificate: options.certificate }),
       },
-      boot: options.boot ?? randomBytes(8).toString("hex"),
+      boot: this.boot,
       ...(options.invite === undefined
         ? {}
         : {
@@ -162,8 +165,8 @@ export async function refusal(server: ServerAddress, options: DaemonOptions = {}
 }
 
 /** One channel is enough for whoever tests the broker. */
-export function service(name: string, changes: Partial<Declaration["services"][number]> = {}) {
-  return { name, channels: [{ id: "main", proto: "tcp" as const }], allow: { anyone: true }, ...changes };
+export function service(name: string, changes: Partial<Service> = {}): Service {
+  return { name, channels: [{ id: "main", proto: "tcp" }], allow: { anyone: true }, ...changes };
 }
 
 export async function codeOf(promise: Promise<unknown>): Promise<string> {

@@ -14,6 +14,8 @@ export interface IstOptions {
   invite?: string;
   name?: string;
   room?: number;
+  /** What it holds from an earlier life. */
+  living?: Map<string, Allocation>;
   /** Another key than its own. */
   declaredKey?: string;
 }
@@ -29,7 +31,7 @@ export class TestIst {
   readonly identity: Identity;
   readonly name: string;
   readonly client: SessionClient<typeof IsbIst>;
-  readonly living = new Map<string, Allocation>();
+  readonly living: Map<string, Allocation>;
   readonly asked = new EventLog<Allocate>();
   readonly released = new EventLog<RequestBody<ToClient, "release">>();
   /** Awaited before an allocate is answered. */
@@ -41,6 +43,7 @@ export class TestIst {
   constructor(server: ServerAddress, options: IstOptions) {
     this.identity = options.identity ?? createIdentity();
     this.name = options.name ?? "ist";
+    this.living = options.living ?? new Map();
     this.room = options.room ?? 1000;
     this.client = new SessionClient<typeof IsbIst>({
       protocol: isbIst,
