@@ -10,7 +10,7 @@ import { Pairs } from "../../src/meeting/pairs.ts";
 import { Subscriptions } from "../../src/meeting/subscriptions.ts";
 import { Negotiator } from "../../src/negotiation/negotiator.ts";
 import { Profiles } from "../../src/profiles/profiles.ts";
-import { testSettings } from "../support/broker.ts";
+import { testSettings } from "../support/settings.ts";
 import { FakeSession } from "./fake-sessions.ts";
 
 // The real negotiator with what it works on (pairs, subscriptions, registry of ISTs), between daemons and an IST whose

@@ -1,21 +1,10 @@
-import { Broker, type BrokerSettings, brokerSettings } from "@isthmus/broker";
+import { Broker, type brokerSettings } from "@isthmus/broker";
 import { decodeInvite } from "@isthmus/protocol";
 import { type Certificate, createIdentity, type Identity, Metrics, silentLogger } from "@isthmus/service";
 import { openStore, type Store } from "@isthmus/store";
 import { onTestFinished } from "vitest";
 import type { z } from "zod";
-
-/** Rates that no test reaches by accident. */
-const FREE = { per_second: 1_000_000, burst: 1_000_000 };
-const FREE_RATES = {
-  connects: FREE,
-  requests: FREE,
-  subscribes: FREE,
-  invites: FREE,
-  control_frames: FREE,
-  probes_per_device: FREE,
-  probes_per_address: FREE,
-};
+import { testSettings } from "./settings.ts";
 
 export interface TestBroker {
   broker: Broker;
@@ -39,10 +28,6 @@ export interface TestBrokerOptions {
   port?: number;
   certificate?: Certificate;
   isBehindProxy?: boolean;
-}
-
-export function testSettings(settings: z.input<typeof brokerSettings> = {}): BrokerSettings {
-  return brokerSettings.parse({ ...settings, rates: { ...FREE_RATES, ...settings.rates } });
 }
 
 /** A real broker on loopback. It is stopped when the test has finished. */
