@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { isbDaemon, isbIst, LIMITS } from "@isthmus/protocol";
 import { arbitraryOf } from "@isthmus/protocol/testing";
 import { createIdentity } from "@isthmus/service";

@@ -106,7 +106,18 @@ export class Subscriptions {
     const issuedS = made.issuedS ?? Math.floor(Date.now() / 1000);
     const pair = this.#pairs.of(made.provider.key, made.subscriber.key);
     const expiresS = made.expiresS ?? issuedS + GRANT_LIFETIME_S;
-    const subscription: Subscription = { ...made, pair, issuedS, expiresS, toldAt: -Infinity, owed: false };
+    const provider = this.#daemons(made.provider.key);
+    // Of one that was adopted nothing is known but that the two were in touch: with whom is there, as one must assume.
+    const providerBoot = made.providerBoot ?? (provider?.context.declared ? provider.boot : undefined);
+    const subscription: Subscription = {
+      ...made,
+      providerBoot,
+      pair,
+      issuedS,
+      expiresS,
+      toldAt: Number.NEGATIVE_INFINITY,
+      owed: false,
+    };
     this.#pairs.hold(pair, subscription);
     pair.subscriptions++;
     // The new one holds the pair before the old one lets go of it.
