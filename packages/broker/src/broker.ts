@@ -28,7 +28,7 @@ import { CountedStore } from "./profiles/counted-store.ts";
 import { Invites } from "./profiles/invites.ts";
 import { type ProfileListener, Profiles } from "./profiles/profiles.ts";
 import { Registration } from "./profiles/registration.ts";
-import { type BrokerSettings, rateOf } from "./settings.ts";
+import { type BrokerSettings, limitsOf, rateOf } from "./settings.ts";
 
 const SWEEP_MS = 1000;
 const EXPIRE_EVERY_MS = 60_000;
@@ -115,7 +115,7 @@ export class Broker {
     this.#presence = new Presence({
       profiles: this.#profiles,
       directory: this.#directory,
-      graceMs: settings.grace_ms,
+      graceMs: settings.grace_seconds * 1000,
       left: (key) => this.#negotiator.providerIsGone(this.#profiles.servicesOfDevice(key)),
     });
     this.#upkeep = new Upkeep({
@@ -127,19 +127,7 @@ export class Broker {
       lost: (pair, ist, allocation) => this.#pairs.lost(pair, ist, allocation),
       logger,
     });
-    const { splices, idle_ms, total_ms, bytes, bytes_per_second, half_ms } = settings.allocation;
-    this.#pairs = new Pairs({
-      ists: this.#ists,
-      limits: {
-        splices,
-        idleMs: idle_ms,
-        totalMs: total_ms,
-        bytes,
-        bytesPerSecond: bytes_per_second,
-        halfMs: half_ms,
-      },
-      now,
-    });
+    this.#pairs = new Pairs({ ists: this.#ists, limits: limitsOf(settings.allocation), now });
     this.#subscriptions = new Subscriptions({
       identity,
       profiles: this.#profiles,
@@ -181,7 +169,7 @@ export class Broker {
       count: (outcome) => this.#metrics.probes.inc({ outcome }),
     });
     const secure = options.certificate !== undefined || options.isBehindProxy;
-    this.#origins = new OwnOrigins({ given: settings.public, secure, port: options.port });
+    this.#origins = this.#createOrigins(options.port);
     const inviteTexts = new InviteTexts({
       invites: this.#invites,
       key: identity.publicKey,
@@ -226,7 +214,7 @@ export class Broker {
       requestRate: rateOf(rates.requests),
       onOpen: () => this.#metrics.logins.inc({ role: "daemon" }),
       onClose: (session, code) => this.#daemonClosed(session, code),
-      heartbeatMs: settings.heartbeat_ms,
+      heartbeatMs: Math.round(settings.heartbeat_seconds * 1000),
     });
     this.#istSessions = new SessionServer<typeof isbIst, undefined>({
       protocol: isbIst,
@@ -242,7 +230,7 @@ export class Broker {
         this.#ists.opened(session);
       },
       onClose: (session, code) => this.#istClosed(session, code),
-      heartbeatMs: settings.heartbeat_ms,
+      heartbeatMs: Math.round(settings.heartbeat_seconds * 1000),
     });
     this.#listener = createSessionListener(options.certificate);
     this.operations = new Operations({
@@ -273,15 +261,14 @@ export class Broker {
         identity,
         isOwnOrigin: (origin) => this.#origins.includes(origin),
         connectRate: rateOf(settings.rates.connects),
-        maxSessions: settings.max_sessions,
+        maxSessions: settings.sessions,
         servers: [this.#daemons, this.#istSessions],
         logger,
         onRefused: (code) => this.#metrics.loginsRefused.inc({ code }),
       });
       this.#listener.on("upgrade", this.#gate.handleUpgrade);
       const port = await listen(this.#listener, host, this.#options.port);
-      const secure = this.#options.certificate !== undefined || this.#options.isBehindProxy;
-      this.#origins = new OwnOrigins({ given: settings.public, secure, port });
+      this.#origins = this.#createOrigins(port);
       this.#timers = [
         setInterval(() => this.#sweep(), SWEEP_MS),
         setInterval(() => this.#subscriptions.expire(Date.now() / 1000), EXPIRE_EVERY_MS),
@@ -318,6 +305,11 @@ export class Broker {
   /** HOST:PORT under which clients reach this node, as invites say. */
   addresses(): string[] {
     return this.#origins.addresses();
+  }
+
+  #createOrigins(port: number): OwnOrigins {
+    const { settings, host, certificate, isBehindProxy } = this.#options;
+    return new OwnOrigins({ given: settings.public, secure: certificate !== undefined || isBehindProxy, host, port });
   }
 
   #createMetrics(): BrokerMetrics {

@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { hostname, networkInterfaces } from "node:os";
 import { canonicalIp, formatHostPort, isLoopback, parseOrigin } from "@isthmus/protocol";
 
@@ -6,18 +7,25 @@ const LOOK_AGAIN_MS = 1000;
 /** Addresses that an invite can name. */
 const MOST_IN_INVITE = 8;
 
-/** The addresses under which clients reach this ISB: as given, or else those of this host with the listening port. */
+/** Where this ISB listens, and what it was told of how clients reach it. */
+export interface OwnOriginsOptions {
+  given: readonly string[];
+  secure: boolean;
+  /** A wildcard stands for all addresses of this host. */
+  host: string;
+  port: number;
+}
+
+/** The addresses under which clients reach this ISB: as given, or else those at which it listens. */
 export class OwnOrigins {
   readonly #given: ReadonlySet<string>;
-  readonly #scheme: string;
-  readonly #port: number;
+  readonly #options: OwnOriginsOptions;
   #found: ReadonlySet<string> = new Set();
   #lookedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(options: { given: readonly string[]; secure: boolean; port: number }) {
+  constructor(options: OwnOriginsOptions) {
     this.#given = new Set(options.given);
-    this.#scheme = options.secure ? "wss" : "ws";
-    this.#port = options.port;
+    this.#options = options;
   }
 
   /** Whether a client may have dialled this origin to reach this server. */
@@ -25,8 +33,11 @@ export class OwnOrigins {
     if (this.#given.size > 0) return this.#given.has(origin);
     if (!this.#found.has(origin) && now - this.#lookedAt >= LOOK_AGAIN_MS) {
       this.#lookedAt = now;
-      const hosts = [...interfaceAddresses(), "localhost", hostname().toLowerCase()];
-      this.#found = new Set(hosts.map((host) => `${this.#scheme}://${formatHostPort({ host, port: this.#port })}`));
+      const hosts = this.#hosts();
+      if (hosts.some(isLoopback)) hosts.push("localhost");
+      if (isWildcard(this.#options.host)) hosts.push(hostname().toLowerCase());
+      const { secure, port } = this.#options;
+      this.#found = new Set(hosts.map((host) => `${secure ? "wss" : "ws"}://${formatHostPort({ host, port })}`));
     }
     return this.#found.has(origin);
   }
@@ -35,11 +46,21 @@ export class OwnOrigins {
   addresses(): string[] {
     if (this.#given.size > 0)
       return [...this.#given].map((origin) => formatHostPort(parseOrigin(origin)!)).slice(0, MOST_IN_INVITE);
-    const hosts = interfaceAddresses();
+    const hosts = this.#hosts();
     const outside = hosts.filter((host) => !isLoopback(host) && !isLinkLocal(host));
     const chosen = outside.length > 0 ? outside : hosts.filter(isLoopback);
-    return chosen.slice(0, MOST_IN_INVITE).map((host) => formatHostPort({ host, port: this.#port }));
+    return chosen.slice(0, MOST_IN_INVITE).map((host) => formatHostPort({ host, port: this.#options.port }));
   }
+
+  #hosts(): string[] {
+    const { host } = this.#options;
+    if (!isWildcard(host)) return [canonicalIp(host)];
+    return host === "0.0.0.0" ? interfaceAddresses().filter((address) => isIP(address) === 4) : interfaceAddresses();
+  }
+}
+
+function isWildcard(host: string): boolean {
+  return host === "::" || host === "0.0.0.0";
 }
 
 function interfaceAddresses(): string[] {

@@ -1,64 +1,85 @@
-import { allocationLimits, origin } from "@isthmus/protocol";
+import { type AllocationLimits, origin } from "@isthmus/protocol";
 import type { Rate } from "@isthmus/session";
 import { z } from "zod";
 
-const rate = (perSecond: number, burst: number) =>
+const rate = (perSecond: number, burst: number, description: string) =>
   z
     .object({
-      per_second: z.number().positive().default(perSecond).describe("in the long run"),
-      burst: z.int().min(1).default(burst).describe("at once"),
+      per_second: z.number().positive().default(perSecond).meta({ description: "in the long run" }),
+      burst: z.int().min(1).default(burst).meta({ description: "at once" }),
     })
-    .prefault({});
+    .prefault({})
+    .meta({ description });
 
-const limits = allocationLimits.shape;
+/** A limit of an allocation: zero is none. */
+const limit = (description: string) =>
+  z
+    .int()
+    .nonnegative()
+    .default(0)
+    .meta({ description: `${description}, 0: no limit` });
 
-/** What an operator may set of a broker. The defaults are meant to be right for everybody. */
+/** What an operator may set of a broker; times are in seconds. The defaults are meant to be right for everybody. */
 export const brokerSettings = z.object({
-  public: z
-    .array(origin)
-    .max(64)
-    .default([])
-    .describe("addresses under which clients reach this ISB, as ws(s)://HOST:PORT; empty: all addresses of this host"),
-  heartbeat_ms: z
-    .int()
-    .min(100)
-    .max(600_000)
-    .default(20_000)
-    .describe("how often daemons and ISTs show that they live"),
-  grace_ms: z
-    .int()
+  public: z.array(origin).max(64).default([]).meta({
+    description: "addresses under which clients reach this ISB, as ws(s)://HOST:PORT; none: all addresses of this host",
+  }),
+  heartbeat_seconds: z
+    .number()
+    .min(0.1)
+    .max(600)
+    .default(20)
+    .meta({ description: "how often daemons and ISTs show that they live" }),
+  grace_seconds: z
+    .number()
     .min(0)
-    .max(600_000)
-    .default(20_000)
-    .describe("how long the services of a daemon whose session broke stay in the directory"),
-  max_sessions: z.int().min(1).default(100_000).describe("sessions of daemons and ISTs together"),
-  devices_per_user: z.int().min(1).max(1000).default(100).describe("devices that one user may register"),
+    .max(600)
+    .default(20)
+    .meta({ description: "how long the services of a daemon whose session broke stay in the directory" }),
+  sessions: z.int().min(1).default(100_000).meta({ description: "sessions of daemons and ISTs together" }),
+  devices_per_user: z.int().min(1).max(1000).default(100).meta({ description: "devices that one user may register" }),
   rates: z
     .object({
-      connects: rate(50, 500).describe("connections from one address (an IPv6 /64); a whole company may be behind it"),
-      requests: rate(50, 500).describe("requests of one device"),
-      subscribes: rate(20, 300).describe("subscribes of one user, all devices together"),
-      invites: rate(0.1, 10).describe("invites that one user makes for further devices"),
-      control_frames: rate(50, 200).describe("control frames that one device sends through the ISB"),
-      probes_per_device: rate(0.2, 5).describe("dials to one device's leg port"),
-      probes_per_address: rate(2, 50).describe("dials to one address (an IPv6 /64)"),
+      connects: rate(50, 500, "connections from one address (an IPv6 /64); a whole company may be behind it"),
+      requests: rate(50, 500, "requests of one device"),
+      subscribes: rate(20, 300, "subscribes of one user, all devices together"),
+      invites: rate(0.1, 10, "invites that one user makes for further devices"),
+      control_frames: rate(50, 200, "control frames that one device sends through the ISB"),
+      probes_per_device: rate(0.2, 5, "dials to one device's leg port"),
+      probes_per_address: rate(2, 50, "dials to the leg ports of one address (an IPv6 /64)"),
     })
     .prefault({}),
   allocation: z
     .object({
-      splices: limits.splices.default(0).describe("connections at once, 0: no limit"),
-      idle_ms: limits.idleMs.default(0).describe("a connection on which nothing moves this long ends, 0: no limit"),
-      total_ms: limits.totalMs.default(0).describe("a connection that is this old ends, 0: no limit"),
-      bytes: limits.bytes.default(0).describe("bytes of one connection, 0: no limit"),
-      bytes_per_second: limits.bytesPerSecond.default(0).describe("of all connections together, 0: no limit"),
-      half_ms: limits.halfMs.default(3500).describe("how long a leg waits for its other half"),
+      splices: limit("connections at once"),
+      idle_seconds: limit("a connection on which nothing moves this long ends"),
+      total_seconds: limit("a connection that is this old ends"),
+      bytes: limit("bytes of one connection, both ways together"),
+      bytes_per_second: limit("of all connections together, both ways"),
+      half_seconds: z
+        .number()
+        .min(0.1)
+        .max(130)
+        .default(3.5)
+        .meta({ description: "how long a leg waits for its half" }),
     })
     .prefault({})
-    .describe("what ISTs hold the connections between two devices to"),
+    .meta({ description: "what ISTs hold the connections between two devices to" }),
 });
 export type BrokerSettings = z.infer<typeof brokerSettings>;
 export type Rates = BrokerSettings["rates"];
 
 export function rateOf({ per_second, burst }: Rates[keyof Rates]): Rate {
   return { perSecond: per_second, burst };
+}
+
+export function limitsOf(allocation: BrokerSettings["allocation"]): AllocationLimits {
+  return {
+    splices: allocation.splices,
+    idleMs: allocation.idle_seconds * 1000,
+    totalMs: allocation.total_seconds * 1000,
+    bytes: allocation.bytes,
+    bytesPerSecond: allocation.bytes_per_second,
+    halfMs: Math.round(allocation.half_seconds * 1000),
+  };
 }

@@ -77,6 +77,9 @@ describe("a device that changes its key", () => {
     const { peer } = await bob.subscribe("web", "alice");
     expect(peer.rotations.map(({ from }) => from)).toEqual(keys.slice(2, 10));
     expect(peer.rotations.map(({ to }) => to)).toEqual(keys.slice(3, 11));
+    // Nor is more kept of the device; it counts as one.
+    expect(await server.store.scan("device/")).toHaveLength(9 + 1);
+    expect(server.broker.operations.user("alice").devices).toBe(1);
   });
 
   test("ends its own subscriptions for their providers", async () => {

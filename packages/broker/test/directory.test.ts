@@ -73,7 +73,7 @@ describe("the directory", () => {
 
   test("keeps a service for a grace when its provider's session breaks", async () => {
     const graceMs = 1500;
-    const server = await startBroker({ settings: { grace_ms: graceMs } });
+    const server = await startBroker({ settings: { grace_seconds: graceMs / 1000 } });
     const alice = await rawProvider(server, createIdentity(), await server.invite("alice"));
     const bob = await startDaemon(server, { invite: await server.invite("bob") });
     await bob.client.request("watch", {});

@@ -8,7 +8,7 @@ const SESSIONS = 2000;
 const AT_ONCE = 50;
 
 test("two thousand sessions come, declare, break and leave nothing behind", async () => {
-  const server = await startBroker({ settings: { grace_ms: 0, devices_per_user: 1000 } });
+  const server = await startBroker({ settings: { grace_seconds: 0, devices_per_user: 1000 } });
   const users = ["alice", "bob", "carol", "dave"];
   const invites = await Promise.all(users.map((user) => server.invite(user, SESSIONS / users.length)));
   const watcher = await startDaemon(server, { invite: await server.invite("watcher") });

@@ -58,7 +58,8 @@ export class DeviceKeys {
     if (!device || newKey === oldKey) throw new IsthmusError("bad-request", "the key is the device's own already");
     const rotation: KeyRotation = { from: oldKey, to: newKey, signature: oldSignature };
     const { user, name, created } = device;
-    const rotations = [...device.rotations, rotation].slice(-MOST_ROTATIONS);
+    const chain = [...device.rotations, rotation];
+    const rotations = chain.slice(-MOST_ROTATIONS);
     await this.#profiles.put("device", newKey, (record) => {
       if (record && record.rotations.at(-1)?.from !== oldKey) {
         throw new IsthmusError("bad-request", "the key belongs to another device");
@@ -72,7 +73,12 @@ export class DeviceKeys {
         return record.device === oldKey ? { ...record, device: newKey } : record;
       });
     }
+    // A key that the chain no longer names is as unknown as any other: no device leaves more records than the chain has.
+    for (const { from } of chain.slice(0, -MOST_ROTATIONS)) {
+      await this.#profiles.remove("device", from, (record) => record.replacedBy !== undefined);
+    }
     const revoked = new Date().toISOString();
+    // Last, since it ends the session.
     await this.#profiles.put("device", oldKey, (record) => ({
       ...(record ?? device),
       revoked: record?.revoked ?? revoked,

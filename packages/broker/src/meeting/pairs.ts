@@ -117,11 +117,11 @@ export class Pairs {
 
   async #ask(pair: Pair, avoided: ReadonlySet<string>): Promise<Allocated> {
     const avoid = new Set(avoided);
-    let failure = new IsthmusError("no-ist");
+    let failure: IsthmusError | undefined;
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       // Where the pair has an allocation, that one is meant: the IST answers with it.
       const ist = this.#ists.holderOf(pair.id, avoid) ?? this.#ists.choose(avoid);
-      if (ist === undefined) throw failure;
+      if (ist === undefined) break;
       try {
         const allocated = await this.#ists.allocate(ist, pair.sides, this.#limits);
         this.#keep(pair, allocated);
@@ -132,7 +132,7 @@ export class Pairs {
         avoid.add(ist);
       }
     }
-    throw failure;
+    throw failure ?? new IsthmusError("no-ist");
   }
 
   #keep(pair: Pair, allocated: Allocated): void {

@@ -125,6 +125,13 @@ export class Profiles {
     return this.#devicesByUser.of(user);
   }
 
+  /** Devices of a user, revoked ones too; one that changed its key is one. */
+  deviceCount(user: string): number {
+    let count = 0;
+    for (const key of this.devicesOf(user)) if (this.device(key)!.replacedBy === undefined) count++;
+    return count;
+  }
+
   /** Ids of the services whose name a device owns. */
   servicesOfDevice(key: string): ReadonlySet<string> {
     return this.#servicesByDevice.of(key);

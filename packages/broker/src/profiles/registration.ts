@@ -40,7 +40,7 @@ export class Registration {
     if (user === undefined) throw new IsthmusError("invite-invalid", "the invite names no user");
     // Before a use is spent.
     if (this.#profiles.user(user)?.disabled) throw new IsthmusError("user-disabled");
-    if (this.#profiles.devicesOf(user).size >= this.#devicesPerUser) {
+    if (this.#profiles.deviceCount(user) >= this.#devicesPerUser) {
       throw new IsthmusError("too-many", `a user has at most ${this.#devicesPerUser} devices`);
     }
     await this.#invites.redeem(token, "daemon", key);

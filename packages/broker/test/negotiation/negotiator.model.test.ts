@@ -10,6 +10,7 @@ import { Pairs } from "../../src/meeting/pairs.ts";
 import { Subscriptions } from "../../src/meeting/subscriptions.ts";
 import { Negotiator } from "../../src/negotiation/negotiator.ts";
 import { Profiles } from "../../src/profiles/profiles.ts";
+import { limitsOf } from "../../src/settings.ts";
 import { testSettings } from "../support/settings.ts";
 import { FakeSession } from "./fake-sessions.ts";
 
@@ -87,8 +88,8 @@ class World {
     this.directory = new Directory(() => undefined);
     this.directory.put(listing);
     this.ists = new IstRegistry({ lost: (...args) => this.pairs.lost(...args), logger: silentLogger() });
-    const { allocation } = testSettings();
-    this.pairs = new Pairs({ ists: this.ists, limits: allocation as never, now: () => this.clock });
+    const limits = limitsOf(testSettings().allocation);
+    this.pairs = new Pairs({ ists: this.ists, limits, now: () => this.clock });
     const daemons = (key: string) => this.daemons.get(key) as never;
     this.subscriptions = new Subscriptions({
       identity: isb,
