@@ -1,1 +1,10 @@
+export * from "./data-path.ts";
+export { DEFAULT_PORTS, ephemeralOverlap } from "./port-range.ts";
 export { CellRendezvous, type LegId, type RendezvousCommand, STREAM_HALF_MS, StreamRendezvous } from "./rendezvous.ts";
+export { resetSocket } from "./splice/reset-socket.ts";
+export { SocketSplicer, type SpliceRequest } from "./splice/socket-splicer.ts";
+export { MOST_SPLICE_BYTES } from "./splice/splice.ts";
+export { SpliceTally } from "./splice/tally.ts";
+export { LEG_SOCKETS, type Leg, WaitingLeg } from "./splice/waiting-leg.ts";
+export { UserspaceDataPath, type UserspaceOptions } from "./userspace/userspace-data-path.ts";
+export { wildcards } from "./userspace/wildcards.ts";

@@ -1,0 +1,143 @@
+import type { AllocationLimits, Code, HostPort, Side, Transport } from "@isthmus/protocol";
+
+/** What a driver can do beyond the common part; the relay and the compliance suite ask, they never look at names. */
+export interface Capabilities {
+  readonly name: "kernel" | "ebpf" | "userspace";
+  /** A stranger gets no answer at all, not even a reset. */
+  readonly silentDrop: boolean;
+  /** Splices and cells go on while the control plane is away; `dump` finds them again. */
+  readonly survivesRestart: boolean;
+  /** Can splice without changing ports (DESIGN section 6, Pure Splice). */
+  readonly pure: boolean;
+  readonly udp: boolean;
+  readonly ipv6: boolean;
+}
+
+/** First and last port that cells may use, both included. */
+export interface PortRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface OpenOptions {
+  /** Where cells get their ports from, at random. */
+  ports: PortRange;
+  /** A UDP splice, or one side of it, is forgotten when nothing came for this long. */
+  udpIdleMs: number;
+  onEvent: (event: DataPathEvent) => void;
+}
+
+/** A cell that shall be there. `ports` (of side 0, of side 1) are tried first; without it they are chosen. */
+export interface CellSpec {
+  readonly cell: number;
+  readonly ports?: readonly [number, number];
+}
+
+/** A cell that is there: one port per side, the same number for TCP and UDP. */
+export interface CellPorts {
+  readonly cell: number;
+  readonly ports: readonly [number, number];
+}
+
+/** The prefixes (protocol's `sourcePrefix`) from which legs of each side are expected; nothing else may join. */
+export type ExpectedSources = readonly [readonly string[], readonly string[]];
+
+export interface AllocationSpec {
+  readonly allocation: string;
+  readonly cells: readonly CellSpec[];
+  readonly sources: ExpectedSources;
+  readonly limits: AllocationLimits;
+}
+
+/** What is absent stays as it is. Splices that exist are held to new limits too, and outlive their cell and source. */
+export interface AllocationUpdate {
+  readonly sources?: ExpectedSources;
+  /** All cells from now on: what is not named is closed, with its unpaired legs and its UDP splice. */
+  readonly cells?: readonly CellSpec[];
+  readonly limits?: AllocationLimits;
+}
+
+interface AtCell {
+  readonly allocation: string;
+  readonly cell: number;
+  readonly proto: Transport;
+}
+
+export type DataPathEvent =
+  /** A first leg waits at the cell. */
+  | (AtCell & { readonly event: "half"; readonly side: Side; readonly source: HostPort })
+  /** Two legs met; `splice` is unique as long as the data path is open. */
+  | (AtCell & { readonly event: "paired"; readonly splice: number })
+  /** Both ends know that they are connected: data may have passed in both directions from here on. */
+  | (AtCell & { readonly event: "established"; readonly splice: number })
+  /** A splice ended, or without `splice` an unpaired leg. */
+  | (AtCell & { readonly event: "closed"; readonly splice?: number; readonly code: Code });
+
+/** Why a datagram was not forwarded; packets are counted, never logged. */
+export const DATAGRAM_DROPS = {
+  stranger: "the source address is not expected",
+  early: "the other side has not sent anything yet",
+  foreign: "another source holds this side of the cell",
+  "splice-limit": "the allocation holds as many splices as it may",
+  rate: "the allocation is above its rate",
+  unsendable: "the system did not take it (too large, no route, no buffer)",
+} as const;
+export type DatagramDrop = keyof typeof DATAGRAM_DROPS;
+
+export interface SpliceDump {
+  readonly splice: number;
+  /** Absent where the legs met at the stream endpoint. */
+  readonly cell?: number;
+  readonly proto: Transport;
+  readonly sources: readonly [HostPort, HostPort];
+  /** From side 0, from side 1. */
+  readonly bytes: readonly [number, number];
+  readonly ageMs: number;
+  readonly idleMs: number;
+}
+
+export interface AllocationDump {
+  readonly allocation: string;
+  readonly cells: readonly CellPorts[];
+  readonly splices: readonly SpliceDump[];
+}
+
+/** Totals, cheap to read: those of now, and counters since the data path was opened. */
+export interface DataPathStats {
+  readonly cells: number;
+  /** Unpaired legs. */
+  readonly halves: number;
+  readonly splices: number;
+  /** Those of them that carry datagrams: they never come to an end by themselves. */
+  readonly udpSplices: number;
+  /** Bytes forwarded. */
+  readonly bytes: number;
+  /** Legs and splices that ended or were refused, by reason. */
+  readonly closed: Readonly<Partial<Record<Code, number>>>;
+  readonly dropped: Readonly<Partial<Record<DatagramDrop, number>>>;
+}
+
+/**
+ * What moves packets or bytes (DESIGN section 6). Calls for one allocation must not overlap: wait for one before the
+ * next. Every call but `open` may throw IsthmusError; a call that threw has changed nothing.
+ */
+export interface DataPath {
+  /** @throws Error that says why this host cannot run the driver */
+  open(options: OpenOptions): Promise<Capabilities>;
+  /**
+   * @returns the cells with their ports, in the order of their numbers
+   * @throws IsthmusError `ist-full` when no port is left, `conflict` when the allocation is there already
+   */
+  allocate(spec: AllocationSpec): Promise<CellPorts[]>;
+  /**
+   * @returns all cells of the allocation, in the order of their numbers
+   * @throws IsthmusError `unknown-allocation`, `ist-full`
+   */
+  update(allocation: string, change: AllocationUpdate): Promise<CellPorts[]>;
+  /** Resets every leg of the allocation for the reason `code`; nothing happens when it is unknown. */
+  release(allocation: string, code: Code): Promise<void>;
+  dump(): Promise<AllocationDump[]>;
+  stats(): Promise<DataPathStats>;
+  /** Lets go of everything; what a driver that survives restarts holds goes on. */
+  close(): Promise<void>;
+}
