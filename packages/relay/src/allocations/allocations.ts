@@ -1,0 +1,414 @@
+import { randomBytes } from "node:crypto";
+import type { CellSpec, DataPath, SocketSplicer } from "@isthmus/datapath";
+import {
+  type AllocationLimits,
+  type Cell,
+  type Code,
+  IsthmusError,
+  type Side,
+  toIsthmusError,
+} from "@isthmus/protocol";
+import type { Logger } from "@isthmus/service";
+import { type Store, scanAll, update } from "@isthmus/store";
+import type { DaemonSession } from "../daemons/daemon-session.ts";
+import { Allocation, otherSide } from "./allocation.ts";
+import { AllocationTable, type TableCommand, type TableSettings } from "./allocation-table.ts";
+import { cellsToAdd, cellsToKeep, REST_CELLS } from "./cell-plan.ts";
+import { type AllocationRecord, allocationRecord, RECORD_PREFIX, recordKey } from "./record.ts";
+
+/** How often the table is asked what has come to its end, at most. */
+const SWEEP_MS = 1000;
+
+export interface AllocationsOptions {
+  settings: TableSettings;
+  /** How long a daemon may take to confirm new cells. */
+  cellsAnswerMs: number;
+  dataPath: DataPath;
+  splicer: SocketSplicer;
+  store: Store;
+  logger: Logger;
+  /** An allocation is over: its legs are to be ended, and its broker told unless that was its own word. */
+  onFreed: (allocation: Allocation, code: Code, byBroker: boolean) => void;
+  /** Their number has changed. */
+  onChange: () => void;
+}
+
+/** The allocations of a relay: carries out what the table decides, on data path, store and sessions. */
+export class Allocations {
+  readonly #options: AllocationsOptions;
+  readonly #table: AllocationTable;
+  readonly #allocations = new Map<string, Allocation>();
+  /** Work that nobody waits for, until it is done. */
+  readonly #cleanups = new Set<Promise<void>>();
+  #sweeper: NodeJS.Timeout | undefined;
+  #survivorTimer: NodeJS.Timeout | undefined;
+  #draining = false;
+
+  constructor(options: AllocationsOptions) {
+    this.#options = options;
+    this.#table = new AllocationTable(options.settings);
+  }
+
+  /** Reads back what an earlier life of this process promised, and opens its cells on the ports that they had. */
+  async restore(): Promise<void> {
+    const { store, dataPath, logger, settings } = this.#options;
+    const survivors = new Set((await dataPath.dump()).map(({ allocation }) => allocation));
+    for await (const { key, value, version } of scanAll(store, RECORD_PREFIX)) {
+      const parsed = allocationRecord.safeParse(value);
+      if (!parsed.success) {
+        logger.warn({ key }, "an allocation on disk cannot be read and is dropped");
+        await store.compareAndSet(key, version, undefined);
+        continue;
+      }
+      const allocation = new Allocation(parsed.data);
+      allocation.isInDataPath = survivors.delete(allocation.id);
+      this.#table.restore(allocation.id, allocation.broker, allocation.sides, performance.now());
+      this.#admit(allocation);
+      await this.#reopen(allocation);
+    }
+    if (survivors.size > 0) this.#releaseLater(survivors, settings.goneMs);
+    if (this.size > 0) logger.info({ allocations: this.size }, "allocations restored");
+  }
+
+  start(): void {
+    const { joinMs, goneMs } = this.#options.settings;
+    const everyMs = Math.min(SWEEP_MS, joinMs / 4, goneMs / 4);
+    this.#sweeper = setInterval(() => this.#run(this.#table.expire(performance.now())), everyMs);
+  }
+
+  /** No new allocations and no new sides from now on; those that are there go on. */
+  drain(): void {
+    this.#draining = true;
+    this.#options.onChange();
+  }
+
+  /** Ends what it runs by itself; allocations stay in the store. */
+  async stop(): Promise<void> {
+    clearInterval(this.#sweeper);
+    clearTimeout(this.#survivorTimer);
+    await Promise.all([...this.#cleanups, ...Array.from(this.#allocations.values(), settle)]);
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  get room(): number {
+    return this.#draining ? 0 : this.#table.room;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** What a broker's allocations are, for its ISB. */
+  of(broker: string): { allocation: string; sides: [string, string] }[] {
+    return [...this.#table.of(broker)];
+  }
+
+  ids(): string[] {
+    return [...this.#allocations.keys()];
+  }
+
+  get(id: string): Allocation | undefined {
+    return this.#allocations.get(id);
+  }
+
+  /** Whether the device may log in. */
+  concerns(key: string): boolean {
+    return this.#table.concerns(key);
+  }
+
+  /**
+   * The living allocation of the pair, or a new one, once it is on disk.
+   * @throws IsthmusError `ist-full`, `shutting-down`, `store-unavailable`
+   */
+  async allocate(
+    broker: string,
+    sides: readonly [string, string],
+    limits: AllocationLimits,
+  ): Promise<AllocationRecord> {
+    if (this.#draining) throw new IsthmusError("shutting-down");
+    const { id, isNew } = this.#table.ask(broker, sides, randomBytes(8).toString("hex"), performance.now());
+    if (isNew) this.#make(id, broker, sides, limits);
+    const allocation = this.#allocations.get(id)!;
+    await allocation.written;
+    return allocation.record;
+  }
+
+  /** A broker's word; nothing happens when it is unknown or another broker's. */
+  release(broker: string, id: string, code: Code): void {
+    if (this.#allocations.get(id)?.broker === broker) this.#run(this.#table.release(id, code), true);
+  }
+
+  /** @throws IsthmusError `unknown-allocation`, `bad-ticket`, `shutting-down` */
+  async join(
+    session: DaemonSession,
+    id: string,
+    ticket: string,
+  ): Promise<{ side: Side; cells: Cell[]; peerJoined: boolean; limits: AllocationLimits }> {
+    const allocation = this.#known(id);
+    const side = allocation.sideOf(session.key);
+    if (side === undefined || !allocation.isTicket(side, ticket)) throw new IsthmusError("bad-ticket");
+    if (this.#draining && !this.#table.hasEverJoined(id, side)) throw new IsthmusError("shutting-down");
+    return this.#serial(allocation, async () => {
+      allocation.sources[side].setSession(session.address);
+      await this.#expectSources(allocation);
+      if (session.context.isClosed) throw new IsthmusError("disconnected");
+      allocation.sessions[side] = session;
+      session.context.join(id);
+      this.#run(this.#table.join(id, side));
+      return {
+        side,
+        cells: allocation.cellsOf(side),
+        peerJoined: this.#table.hasJoined(id, otherSide(side)),
+        limits: allocation.limits,
+      };
+    });
+  }
+
+  async leave(session: DaemonSession, id: string): Promise<void> {
+    const { allocation, side } = this.#joined(session, id);
+    await this.#serial(allocation, async () => {
+      if (allocation.sessions[side] !== session) return;
+      this.#sessionLeft(allocation, side, session);
+      allocation.sources[side].clear();
+      if (allocation.isInDataPath) {
+        await this.#options.dataPath.update(id, { sources: allocation.expectedSources });
+      }
+    });
+  }
+
+  /**
+   * Adds cells for this side's opens; both sides know them when this resolves.
+   * @throws IsthmusError `cell-limit`, `ist-full`, `not-joined`, `timeout` (the peer did not confirm)
+   */
+  async grow(session: DaemonSession, id: string, count: number): Promise<Cell[]> {
+    const { allocation, side } = this.#joined(session, id);
+    return this.#serial(allocation, async () => {
+      const before = allocation.cells;
+      const added = cellsToAdd(
+        before.map(({ cell }) => cell),
+        side,
+        count,
+      );
+      await this.#setCells(allocation, [...before, ...added.map((cell) => ({ cell }))]);
+      try {
+        await this.#confirmCells(allocation, otherSide(side));
+      } catch (error) {
+        await this.#setCells(allocation, before);
+        throw error;
+      }
+      await this.#persist(allocation);
+      return allocation.cellsOf(side);
+    });
+  }
+
+  /** @throws IsthmusError `bad-request`, `not-joined` */
+  async shrink(session: DaemonSession, id: string, given: readonly number[]): Promise<void> {
+    const { allocation, side } = this.#joined(session, id);
+    await this.#serial(allocation, async () => {
+      const kept = new Set(
+        cellsToKeep(
+          allocation.cells.map(({ cell }) => cell),
+          side,
+          given,
+        ),
+      );
+      if (kept.size === allocation.cells.length) return;
+      await this.#setCells(
+        allocation,
+        allocation.cells.filter(({ cell }) => kept.has(cell)),
+      );
+      await this.#persist(allocation);
+      // The peer never starts anything at these cells, so nobody has to wait for its answer.
+      this.#confirmCells(allocation, otherSide(side)).catch(() => undefined);
+    });
+  }
+
+  /** A session is gone: what it had joined has lost a side, until the daemon comes back. */
+  sessionClosed(session: DaemonSession): void {
+    session.context.isClosed = true;
+    for (const id of [...session.context.joined]) {
+      const allocation = this.#allocations.get(id);
+      const side = allocation?.sideOf(session.key);
+      if (!allocation || side === undefined || allocation.sessions[side] !== session) continue;
+      this.#sessionLeft(allocation, side, session);
+    }
+  }
+
+  /** A connection from there showed the side's token: its legs may come from there, too. */
+  async prove(allocation: Allocation, side: Side, address: string): Promise<void> {
+    if (!allocation.sources[side].prove(address)) return;
+    await this.#serial(allocation, async () => {
+      if (!allocation.isInDataPath) return;
+      await this.#options.dataPath.update(allocation.id, { sources: allocation.expectedSources });
+    });
+  }
+
+  #make(id: string, broker: string, sides: readonly [string, string], limits: AllocationLimits): void {
+    const share = () => ({
+      ticket: randomBytes(16).toString("base64url"),
+      token: randomBytes(32).toString("base64url"),
+    });
+    const shares: AllocationRecord["shares"] = [share(), share()];
+    const made = new Allocation({ allocation: id, broker, sides: [...sides], limits, shares, cells: [] });
+    this.#admit(made);
+    made.written = made.serial(() => this.#write(made));
+    made.written.catch((error: unknown) => {
+      this.#options.logger.warn({ err: error, allocation: id }, "an allocation could not be written");
+      this.#run(this.#table.release(id, "store-unavailable"));
+    });
+  }
+
+  #admit(allocation: Allocation): void {
+    this.#allocations.set(allocation.id, allocation);
+    this.#options.splicer.open(allocation.id, allocation.limits);
+    this.#options.onChange();
+  }
+
+  async #reopen(allocation: Allocation): Promise<void> {
+    if (allocation.cells.length === 0) return;
+    const before = JSON.stringify(allocation.cells);
+    try {
+      await this.#setCells(allocation, allocation.cells);
+    } catch (error) {
+      this.#options.logger.warn({ err: error, allocation: allocation.id }, "its cells could not be opened again");
+      allocation.cells = [];
+    }
+    if (JSON.stringify(allocation.cells) !== before) await this.#persist(allocation);
+  }
+
+  /** The data path knows where legs come from, and has the cells of an allocation at rest. */
+  async #expectSources(allocation: Allocation): Promise<void> {
+    const { dataPath, logger } = this.#options;
+    if (allocation.isInDataPath) {
+      await dataPath.update(allocation.id, { sources: allocation.expectedSources });
+      return;
+    }
+    try {
+      await this.#setCells(
+        allocation,
+        REST_CELLS.map((cell) => ({ cell })),
+      );
+      await this.#persist(allocation);
+    } catch (error) {
+      if (toIsthmusError(error).code !== "ist-full") throw error;
+      // The stream endpoint still serves it.
+      logger.warn({ allocation: allocation.id }, `an allocation has no cells: ${(error as Error).message}`);
+    }
+  }
+
+  async #setCells(allocation: Allocation, specs: readonly CellSpec[]): Promise<void> {
+    const { dataPath } = this.#options;
+    const { id, limits } = allocation;
+    const cells = [...specs].sort((a, b) => a.cell - b.cell);
+    const sources = allocation.expectedSources;
+    allocation.cells = allocation.isInDataPath
+      ? await dataPath.update(id, { cells, sources })
+      : await dataPath.allocate({ allocation: id, cells, sources, limits });
+    allocation.isInDataPath = true;
+  }
+
+  /** Tells a side its cells and waits until it has taken them; a side that is away learns them when it joins. */
+  async #confirmCells(allocation: Allocation, side: Side): Promise<void> {
+    const session = allocation.sessions[side];
+    if (!session) return;
+    const cells = allocation.cellsOf(side);
+    const timeoutMs = this.#options.cellsAnswerMs;
+    try {
+      await session.request("cells", { allocation: allocation.id, cells }, { timeoutMs });
+    } catch (error) {
+      if (!session.context.isClosed && toIsthmusError(error).code !== "disconnected") throw error;
+    }
+  }
+
+  /** Ports are kept for after a restart as well as can be; a store that fails must not keep anybody from joining. */
+  async #persist(allocation: Allocation): Promise<void> {
+    try {
+      await this.#write(allocation);
+    } catch (error) {
+      const { id } = allocation;
+      this.#options.logger.warn({ err: error, allocation: id }, "the cells of an allocation could not be written");
+    }
+  }
+
+  async #write({ id, record }: Allocation): Promise<void> {
+    await update(this.#options.store, recordKey(id), () => record);
+  }
+
+  /** @throws IsthmusError `unknown-allocation` when it was freed before its turn came */
+  #serial<T>(allocation: Allocation, task: () => Promise<T>): Promise<T> {
+    return allocation.serial(async () => {
+      if (allocation.isFree) throw new IsthmusError("unknown-allocation");
+      return task();
+    });
+  }
+
+  #known(id: string): Allocation {
+    const allocation = this.#allocations.get(id);
+    if (!allocation) throw new IsthmusError("unknown-allocation");
+    return allocation;
+  }
+
+  #joined(session: DaemonSession, id: string): { allocation: Allocation; side: Side } {
+    const allocation = this.#known(id);
+    const side = allocation.sideOf(session.key);
+    if (side === undefined || allocation.sessions[side] !== session) throw new IsthmusError("not-joined");
+    return { allocation, side };
+  }
+
+  #sessionLeft(allocation: Allocation, side: Side, session: DaemonSession): void {
+    allocation.sessions[side] = undefined;
+    session.context.leave(allocation.id);
+    this.#run(this.#table.leave(allocation.id, side, performance.now()));
+  }
+
+  #run(commands: TableCommand[], byBroker = false): void {
+    for (const command of commands) {
+      const allocation = this.#allocations.get(command.allocation)!;
+      if (command.do === "free") this.#free(allocation, command.code, byBroker);
+      else allocation.sessions[command.side]?.event("peer", { allocation: allocation.id, joined: command.joined });
+    }
+  }
+
+  #free(allocation: Allocation, code: Code, byBroker: boolean): void {
+    const { id } = allocation;
+    allocation.isFree = true;
+    this.#allocations.delete(id);
+    for (const session of allocation.sessions) {
+      session?.context.leave(id);
+      session?.event("released", { allocation: id, code });
+    }
+    this.#options.splicer.close(id, code);
+    this.#options.onFreed(allocation, code, byBroker);
+    this.#options.onChange();
+    this.#cleanUp(allocation.serial(() => this.#forget(allocation, code)));
+  }
+
+  async #forget({ id }: Allocation, code: Code): Promise<void> {
+    const { dataPath, store } = this.#options;
+    await dataPath.release(id, code);
+    await update(store, recordKey(id), () => undefined);
+  }
+
+  /** What a surviving data path still holds and no record explains. */
+  #releaseLater(ids: Iterable<string>, waitMs: number): void {
+    const { dataPath, logger } = this.#options;
+    logger.warn({ allocations: [...ids] }, "the data path holds allocations that are not on disk; they end soon");
+    this.#survivorTimer = setTimeout(() => {
+      for (const id of ids) this.#cleanUp(dataPath.release(id, "released"));
+    }, waitMs);
+  }
+
+  #cleanUp(work: Promise<void>): void {
+    const done = work
+      .catch((error: unknown) => this.#options.logger.warn({ err: error }, "an allocation could not be forgotten"))
+      .finally(() => this.#cleanups.delete(done));
+    this.#cleanups.add(done);
+  }
+}
+
+async function settle(allocation: Allocation): Promise<void> {
+  await allocation.serial(async () => undefined);
+}

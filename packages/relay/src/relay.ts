@@ -1,0 +1,390 @@
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type Capabilities,
+  type DataPath,
+  SocketSplicer,
+  SpliceTally,
+  UserspaceDataPath,
+  wildcards,
+} from "@isthmus/datapath";
+import type { Code, IstAddress } from "@isthmus/protocol";
+import {
+  type Identity,
+  type Logger,
+  loadCertificate,
+  loadOrCreateCertificate,
+  loadOrCreateIdentity,
+  type Metrics,
+} from "@isthmus/service";
+import { SessionGate } from "@isthmus/session";
+import { openStore } from "@isthmus/store";
+import { publicAddresses } from "./addresses.ts";
+import type { Allocation } from "./allocations/allocation.ts";
+import { Allocations } from "./allocations/allocations.ts";
+import { BrokerFiles } from "./brokers/broker-files.ts";
+import { type BrokerInvite, BrokerSession, type Load } from "./brokers/broker-session.ts";
+import type { BrokerConfig, RelayConfig } from "./config.ts";
+import { daemonSessions } from "./daemons/daemon-sessions.ts";
+import { FrontDoor } from "./door/front-door.ts";
+import { PendingConnections } from "./door/pending-connections.ts";
+import { HostLock } from "./host-lock.ts";
+import { RelayMetrics } from "./relay-metrics.ts";
+import { StreamEndpoint } from "./stream/stream-endpoint.ts";
+
+/** New sessions of one source that may come at once, in seconds' worth of the rate. */
+const CONNECT_BURST_S = 10;
+/** How often a draining relay looks whether its splices have finished. */
+const DRAIN_LOOK_MS = 50;
+
+export interface RelayOptions {
+  config: RelayConfig;
+  logger: Logger;
+  /** Of part `ist`; one relay's alone. */
+  metrics: Metrics;
+  /** Makes the data path; by default the driver that the configuration names. */
+  dataPath?: (splicer: SocketSplicer) => DataPath;
+}
+
+/** What a started relay consists of. */
+interface Running {
+  identity: Identity;
+  address: IstAddress;
+  port: number;
+  capabilities: Capabilities;
+  dataPath: DataPath;
+  splicer: SocketSplicer;
+  stream: SpliceTally;
+  allocations: Allocations;
+  endpoint: StreamEndpoint;
+  sessions: { readonly size: number };
+  pending: PendingConnections;
+  brokers: BrokerSession[];
+}
+
+/**
+ * An IST: takes allocations from its ISBs, lets the daemons of each meet at cells and at the stream endpoint, and passes
+ * their control messages. Several can run in one process; each has a data folder, a port and a lock name of its own.
+ */
+export class Relay {
+  readonly #options: RelayOptions;
+  readonly #metrics: RelayMetrics;
+  /** What undoes the steps of the start, in their order. */
+  readonly #undo: (() => unknown)[] = [];
+  #running: Running | undefined;
+  #load: Load = { splices: 0, bytesPerSecond: 0 };
+  #measured = { bytes: 0, at: performance.now() };
+  #starting: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
+
+  constructor(options: RelayOptions) {
+    this.#options = options;
+    this.#metrics = new RelayMetrics(options.metrics, () => {
+      const running = this.#running;
+      return (
+        running && {
+          sessions: running.sessions.size,
+          allocations: running.allocations.size,
+          brokersUp: running.brokers.filter(({ isUp }) => isUp).length,
+          draining: running.allocations.draining,
+          pendingConnections: running.pending.size,
+          streamHalves: running.endpoint.size,
+        }
+      );
+    });
+  }
+
+  /** @throws Error that says what keeps the IST from running here; nothing is left behind then */
+  start(): Promise<void> {
+    this.#starting ??= this.#start();
+    return this.#starting;
+  }
+
+  /**
+   * Takes nothing new, lets splices finish for a while, ends the others (`drained`) and lets go of everything.
+   * Allocations stay on disk: the next start goes on with them.
+   */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  /** Resets every splice at once, without waiting for anything: for a process that has no time left. */
+  abort(): void {
+    this.#endSplices("drained");
+  }
+
+  /** How daemons reach this IST. @throws Error before the start */
+  get address(): IstAddress {
+    if (!this.#running) throw new Error("the relay is not running");
+    return this.#running.address;
+  }
+
+  /** Of the session and stream endpoint. @throws Error before the start */
+  get port(): number {
+    if (!this.#running) throw new Error("the relay is not running");
+    return this.#running.port;
+  }
+
+  /** What keeps the IST from doing its work, or nothing. */
+  get problem(): string | undefined {
+    if (!this.#running) return "the data path is not open";
+    const { brokers } = this.#running;
+    if (brokers.length === 0) return "no ISB is configured: join one by an invite";
+    if (brokers.some(({ isUp }) => isUp)) return undefined;
+    const reasons = brokers.map(({ fingerprint, problem }) => `${fingerprint}: ${problem?.message ?? "connecting"}`);
+    return `no session to an ISB is up (${reasons.join("; ")})`;
+  }
+
+  async #start(): Promise<void> {
+    try {
+      this.#running = await this.#open();
+    } catch (error) {
+      await this.#unwind();
+      throw error;
+    }
+    const { address, capabilities, port } = this.#running;
+    const { logger } = this.#options;
+    logger.info({ addresses: address.addresses, port, dataPath: capabilities.name, key: address.key }, "IST is up");
+  }
+
+  async #open(): Promise<Running> {
+    const { config, logger } = this.#options;
+    const lock = await HostLock.take(config.lock);
+    this.#undo.push(() => lock.release());
+    const store = await openStore(join(config.data, "store"), { logger });
+    this.#undo.push(() => store.close());
+    const identity = loadOrCreateIdentity(join(config.data, "ist-key.pem"));
+    const splicer = new SocketSplicer();
+    const dataPath = this.#makeDataPath(splicer);
+    const capabilities = await dataPath.open({
+      ports: config.data_path.ports,
+      udpIdleMs: config.data_path.udp_idle_seconds * 1000,
+      onEvent: (event) => {
+        if (event.event === "paired") logger.debug(event, "splice paired");
+        else if (event.event === "closed" && event.splice !== undefined) logger.debug(event, "splice closed");
+      },
+    });
+    this.#undo.push(() => dataPath.close());
+
+    const brokers: BrokerSession[] = [];
+    const allocations = new Allocations({
+      settings: {
+        joinMs: config.allocations.join_seconds * 1000,
+        goneMs: config.allocations.gone_seconds * 1000,
+        most: config.allocations.most,
+      },
+      cellsAnswerMs: config.sessions.cells_answer_seconds * 1000,
+      dataPath,
+      splicer,
+      store,
+      logger,
+      onFreed: (allocation, code, byBroker) => this.#freed(allocation, code, byBroker),
+      onChange: () => {
+        for (const broker of brokers) broker.changed();
+      },
+    });
+    this.#undo.push(() => allocations.stop());
+    await allocations.restore();
+    allocations.start();
+
+    const stream = new SpliceTally();
+    const endpoint = new StreamEndpoint({
+      allocations,
+      splicer,
+      tally: stream,
+      halfMs: config.connections.stream_half_seconds * 1000,
+      logger,
+      countRefused: (code) => this.#metrics.countRefused("leg", code),
+    });
+    this.#undo.push(() => endpoint.close("shutting-down"));
+    const sessions = daemonSessions({
+      allocations,
+      heartbeatMs: config.sessions.heartbeat_seconds * 1000,
+      requestsPerSecond: config.sessions.requests_per_second,
+      controlFramesPerSecond: config.sessions.control_frames_per_second,
+      logger,
+      countRefused: this.#metrics.countRefused,
+      observeFrame: this.#metrics.countFrame,
+      onClosed: this.#metrics.countSessionClosed,
+    });
+    const origins = new Set<string>();
+    const perSecond = config.sessions.connects_per_second;
+    const gate = new SessionGate({
+      role: "ist",
+      identity,
+      isOwnOrigin: (origin) => origins.has(origin),
+      connectRate: { perSecond, burst: perSecond * CONNECT_BURST_S },
+      maxSessions: config.sessions.most,
+      servers: [sessions],
+      logger,
+      onRefused: (code) => this.#metrics.countRefused("login", code),
+    });
+    this.#undo.push(() => gate.close());
+    const { tls } = config;
+    const certificate =
+      tls.cert !== undefined && tls.key !== undefined
+        ? loadCertificate(tls.cert, tls.key)
+        : await loadOrCreateCertificate(config.data, config.name);
+    const pending = new PendingConnections(config.connections.most_pending, config.connections.most_pending_per_source);
+    const door = new FrontDoor({
+      addresses: config.listen.addresses.length > 0 ? config.listen.addresses : await wildcards(),
+      port: config.listen.port,
+      certificate,
+      insecure: config.insecure,
+      pending,
+      greetingMs: config.connections.greeting_seconds * 1000,
+      handshakeMs: config.connections.handshake_seconds * 1000,
+      onLeg: (socket, header, settled) => endpoint.accept(socket, header, settled),
+      onUpgrade: gate.handleUpgrade,
+      countRefused: (code) => this.#metrics.countRefused("connection", code),
+    });
+    const port = await door.open();
+    this.#undo.push(() => door.close());
+
+    const addresses = publicAddresses(config.public, port);
+    for (const host of addresses) {
+      origins.add(`wss://${host}`);
+      origins.add(`ws://${host}`);
+    }
+    const pin = !config.insecure && (tls.pin ?? tls.cert === undefined);
+    const address: IstAddress = {
+      key: identity.publicKey,
+      name: config.name,
+      addresses,
+      secure: !config.insecure,
+      ...(pin ? { certificate: certificate.fingerprint } : {}),
+    };
+    const boot = randomBytes(8).toString("hex");
+    for (const { broker, invite } of this.#brokers()) {
+      const session = new BrokerSession({
+        broker,
+        identity,
+        boot,
+        address,
+        dataPath: capabilities.name,
+        allocations,
+        load: () => this.#load,
+        ...(invite ? { invite } : {}),
+        logger: logger.child({ isb: broker.fingerprint }),
+      });
+      brokers.push(session);
+      session.start();
+      this.#undo.push(() => session.stop());
+    }
+    const timer = setInterval(() => void this.#tick(), config.load_seconds * 1000);
+    this.#undo.push(() => clearInterval(timer));
+    return {
+      identity,
+      address,
+      port,
+      capabilities,
+      dataPath,
+      splicer,
+      stream,
+      allocations,
+      endpoint,
+      sessions,
+      pending,
+      brokers,
+    };
+  }
+
+  #makeDataPath(splicer: SocketSplicer): DataPath {
+    const { config, logger, dataPath } = this.#options;
+    return dataPath?.(splicer) ?? new UserspaceDataPath({ logger, splicer, bind: config.data_path.addresses });
+  }
+
+  /** The ISBs of configuration and data folder; the configuration's word counts where both name one. */
+  #brokers(): { broker: BrokerConfig; invite?: BrokerInvite }[] {
+    const { config } = this.#options;
+    const files = new BrokerFiles(config.data);
+    if (config.registration !== undefined) files.join(config.registration);
+    const configured = new Set(config.isbs.map(({ fingerprint }) => fingerprint));
+    const joined = files.all().filter(({ fingerprint }) => !configured.has(fingerprint));
+    return [
+      ...config.isbs.map((broker) => ({ broker })),
+      ...joined.map((broker) => {
+        if (broker.registered) return { broker };
+        return { broker, invite: { token: broker.invite, used: () => files.registered(broker) } };
+      }),
+    ];
+  }
+
+  #freed(allocation: Allocation, code: Code, byBroker: boolean): void {
+    this.#metrics.countFreed(code);
+    this.#running?.endpoint.end(allocation, code);
+    if (byBroker) return;
+    const broker = this.#running?.brokers.find(({ fingerprint }) => fingerprint === allocation.broker);
+    broker?.released(allocation.id, code);
+  }
+
+  /** Reads the counters of data path and stream endpoint, and tells the ISBs the load. */
+  async #tick(): Promise<void> {
+    const running = this.#running;
+    if (!running) return;
+    try {
+      await this.#measure(running);
+    } catch (error) {
+      this.#options.logger.warn({ err: error }, "the data path gave no counters");
+      return;
+    }
+    for (const broker of running.brokers) broker.tellLoad();
+  }
+
+  async #measure({ dataPath, stream }: Running): Promise<void> {
+    this.#metrics.take(await dataPath.stats(), stream);
+    const { splices, bytes } = this.#metrics;
+    const now = performance.now();
+    const seconds = (now - this.#measured.at) / 1000;
+    this.#load = { splices, bytesPerSecond: Math.round((bytes - this.#measured.bytes) / seconds) };
+    this.#measured = { bytes, at: now };
+  }
+
+  async #stop(): Promise<void> {
+    await this.#starting?.catch(() => undefined);
+    const running = this.#running;
+    if (running) {
+      running.allocations.drain();
+      await this.#drain(running);
+      this.#endSplices("drained");
+      await this.#tick();
+    }
+    await this.#unwind();
+    this.#running = undefined;
+  }
+
+  /** Waits for TCP splices to finish, as long as it may; UDP splices never do. */
+  async #drain({ dataPath, stream, allocations }: Running): Promise<void> {
+    const { config, logger } = this.#options;
+    const deadline = performance.now() + config.drain_seconds * 1000;
+    logger.info({ allocations: allocations.size }, "draining");
+    for (;;) {
+      const { splices, udpSplices } = await dataPath.stats();
+      const left = splices - udpSplices + stream.splices;
+      if (left === 0 || performance.now() >= deadline) return;
+      await sleep(DRAIN_LOOK_MS);
+    }
+  }
+
+  /** What survives a restart in the data path is left to it. */
+  #endSplices(code: Code): void {
+    if (!this.#running) return;
+    const { allocations, splicer, dataPath, capabilities } = this.#running;
+    for (const id of allocations.ids()) {
+      splicer.close(id, code);
+      if (!capabilities.survivesRestart) void dataPath.release(id, code).catch(() => undefined);
+    }
+  }
+
+  async #unwind(): Promise<void> {
+    for (const undo of this.#undo.splice(0).reverse()) {
+      try {
+        await undo();
+      } catch (error) {
+        this.#options.logger.warn({ err: error }, "a part of the relay did not stop cleanly");
+      }
+    }
+  }
+}
