@@ -1,0 +1,106 @@
+import { readFileSync } from "node:fs";
+import { BrokerFiles } from "@isthmus/relay";
+import { ConfigError, configFile, LOG_LEVELS, loadConfig } from "@isthmus/service";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { type Config, configSchema } from "./config.ts";
+import { serve } from "./serve.ts";
+import { redacted, warningsOf } from "./verify.ts";
+import { VERSION } from "./version.ts";
+
+const STATUS = { failure: 1, usage: 2 };
+
+interface Flags {
+  config?: string;
+  data?: string;
+  name?: string;
+  port?: number;
+  public?: string[];
+  insecure?: boolean;
+  ports?: { from: number; to: number };
+  adminListen?: string;
+  logLevel?: string;
+}
+
+function readConfig(flags: Flags): Config {
+  return loadConfig(configSchema, {
+    file: { path: flags.config ?? configFile("ist"), required: flags.config !== undefined },
+    env: { prefix: "ISTHMUS_IST", values: process.env },
+    flags: {
+      data: flags.data,
+      name: flags.name,
+      listen: { port: flags.port },
+      public: flags.public,
+      insecure: flags.insecure,
+      data_path: { ports: flags.ports },
+      admin: { listen: flags.adminListen },
+      log_level: flags.logLevel,
+    },
+  });
+}
+
+function collect(value: string, before: string[] = []): string[] {
+  return [...before, value];
+}
+
+function parsePort(text: string): number {
+  if (!/^\d{1,5}$/.test(text)) throw new InvalidArgumentError("a port is a number");
+  return Number(text);
+}
+
+function parsePorts(text: string): { from: number; to: number } {
+  const match = /^(\d{1,5})-(\d{1,5})$/.exec(text);
+  if (!match) throw new InvalidArgumentError("two ports: 20000-32767");
+  return { from: Number(match[1]), to: Number(match[2]) };
+}
+
+const program = new Command("isthmus-ist")
+  .description("The Internet Service Translator of Isthmus: the relay where the legs of two daemons meet.")
+  .version(VERSION)
+  .option("--config <file>", "configuration file (default: ~/.config/isthmus/ist.toml if it is there)")
+  .option("--data <folder>", "folder of key, certificate, ISBs and allocations")
+  .option("--name <name>", "name of this IST, as users see it")
+  .option("--port <port>", "port of sessions and legs", parsePort)
+  .option("--public <host>", "how daemons reach this IST, HOST or HOST:PORT; repeatable", collect)
+  .option("--insecure", "take sessions that are not encrypted")
+  .option("--ports <from-to>", "ports of cells", parsePorts)
+  .option("--admin-listen <host:port>", "where health and metrics are")
+  .addOption(new Option("--log-level <level>", "least level that is logged").choices([...LOG_LEVELS]))
+  .exitOverride();
+
+program
+  .command("serve", { isDefault: true })
+  .description("run until SIGTERM or SIGINT (the default)")
+  .action(() => serve(readConfig(program.opts<Flags>())));
+
+program
+  .command("verify")
+  .description("check the configuration and say what it amounts to")
+  .action(() => {
+    const config = readConfig(program.opts<Flags>());
+    for (const warning of warningsOf(config)) process.stderr.write(`warning: ${warning}\n`);
+    process.stdout.write(`${JSON.stringify(redacted(config), null, 2)}\n`);
+  });
+
+program
+  .command("join")
+  .description("keep the ISB of an invite in the data folder; the next start registers there")
+  .argument("<invite>", "of 'isthmus-isb invite-ist'; -: from standard input")
+  .option("--json", "print JSON")
+  .action((text: string, { json }: { json?: boolean }) => {
+    const { data } = readConfig(program.opts<Flags>());
+    const invite = text === "-" ? readFileSync(0, "utf8") : text;
+    const { addresses, fingerprint, registered } = new BrokerFiles(data).join(invite);
+    if (json) process.stdout.write(`${JSON.stringify({ addresses, fingerprint, registered })}\n`);
+    else process.stdout.write(`ISB ${fingerprint} at ${addresses.join(", ")}: kept; (re)start the IST\n`);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Commander has said it already.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : STATUS.usage;
+  else {
+    process.stderr.write(`isthmus-ist: ${(error as Error).message}\n`);
+    process.exit(error instanceof ConfigError ? STATUS.usage : STATUS.failure);
+  }
+}
