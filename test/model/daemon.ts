@@ -5,6 +5,7 @@ import {
   type Generation,
   IdWindow,
   type Leg,
+  type LegOutcome,
   OpenerStream,
   type Stream,
   type StreamEnvironment,
@@ -156,6 +157,8 @@ export class Daemon implements StreamEnvironment {
           const start = this.#attach(stream, app);
           const isDown = this.#random.chance(this.serviceDown);
           this.#clock.after(this.#random.between(0, 80), () => {
+            // The daemon may be another process by now.
+            if (this.#answerers.get(key) !== answerer) return;
             if (isDown) answerer.serviceFailed("service-down");
             else {
               answerer.serviceConnected();
@@ -188,6 +191,7 @@ export class Daemon implements StreamEnvironment {
       reset: () => {
         app.reset = true;
       },
+      close: () => undefined,
       pause: () => {
         paused = true;
       },
@@ -249,6 +253,7 @@ export class Daemon implements StreamEnvironment {
               connection.reset();
             });
           },
+          close: () => undefined,
           pause: () => undefined,
           resume: () => undefined,
         }),
@@ -263,13 +268,13 @@ export class Daemon implements StreamEnvironment {
     this.#send(message, generation!.id);
   }
 
-  settled(stream: Stream, rendezvous: Rendezvous, joined: boolean): void {
-    if (joined) {
+  settled(stream: Stream, rendezvous: Rendezvous, outcome: LegOutcome): void {
+    if (outcome === "joined") {
       const app = this.apps.get(stream)!;
       app.joined++;
     }
     if (rendezvous.at === "cell" && rendezvous.cell % 2 === this.#side) {
-      this.#pool.give(rendezvous.cell, "tcp", this.#clock.now, !joined);
+      this.#pool.give(rendezvous.cell, "tcp", this.#clock.now, outcome !== "joined");
     }
   }
 

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { request } from "node:http";
 import { createInterface } from "node:readline";
 import {
@@ -29,9 +30,11 @@ export class DaemonClient {
     options: { waitMs?: number } = {},
   ): Promise<LocalApiReply<N>> {
     const { method, path, reply } = localApi[name];
-    const response = await this.#send(method, path, method === "GET" ? undefined : JSON.stringify(body));
-    response.setTimeout(ANSWER_TIMEOUT_MS + (options.waitMs ?? 0));
-    const text = await readText(response);
+    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS + (options.waitMs ?? 0));
+    const response = await this.#send(method, path, method === "GET" ? undefined : JSON.stringify(body), signal);
+    const text = await readText(response).catch((error: Error) => {
+      throw this.#connectError(error, signal);
+    });
     if (response.statusCode !== 200) throw errorOf(text, response.statusCode);
     const parsed = reply.safeParse(JSON.parse(text));
     if (!parsed.success) {
@@ -47,25 +50,46 @@ export class DaemonClient {
   async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
     const response = await this.#send("GET", path, undefined, signal);
     if (response.statusCode !== 200) throw errorOf(await readText(response), response.statusCode);
-    for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
+    try {
+      for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
+    } catch (error) {
+      if (!signal.aborted) throw this.#connectError(error as Error, signal);
+    }
   }
 
-  #send(method: string, path: string, body: string | undefined, signal?: AbortSignal) {
+  #send(method: string, path: string, body: string | undefined, signal: AbortSignal) {
+    this.#requireOwn();
     const { promise, resolve, reject } = Promise.withResolvers<import("node:http").IncomingMessage>();
     const headers =
       body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
-    const call = request({ socketPath: this.#socket, method, path, headers, ...(signal ? { signal } : {}) }, resolve);
-    call.on("error", (error: NodeJS.ErrnoException) => reject(this.#connectError(error)));
+    const call = request({ socketPath: this.#socket, method, path, headers, signal }, resolve);
+    call.on("error", (error: NodeJS.ErrnoException) => reject(this.#connectError(error, signal)));
     call.end(body);
     return promise;
   }
 
-  #connectError(error: NodeJS.ErrnoException): IsthmusError {
+  /** Under /tmp anybody could have made the socket first, and an invite is a secret. */
+  #requireOwn(): void {
+    const owner = statSync(this.#socket, { throwIfNoEntry: false })?.uid ?? 0;
+    const self = process.geteuid?.() ?? 0;
+    if (owner === self || owner === 0 || self === 0) return;
+    throw new IsthmusError("disconnected", `${this.#socket} belongs to another user`);
+  }
+
+  #connectError(error: NodeJS.ErrnoException, signal: AbortSignal): Error {
+    if ((signal.reason as Error | undefined)?.name === "TimeoutError") {
+      return new IsthmusError("timeout", "the daemon does not answer");
+    }
+    if (signal.aborted) return error;
     if (error.code === "ENOENT" || error.code === "ECONNREFUSED") {
       return new IsthmusError("disconnected", `no daemon answers at ${this.#socket}: start it with 'isthmus-daemon'`);
     }
-    if (error.code === "EACCES") return new IsthmusError("disconnected", `${this.#socket} belongs to another user`);
-    return new IsthmusError("disconnected", `${this.#socket}: ${error.message}`, { cause: error });
+    if (error.code === "EACCES") {
+      return new IsthmusError("disconnected", `this user may not open ${this.#socket}`);
+    }
+    return new IsthmusError("disconnected", `the daemon at ${this.#socket} has gone: ${error.message}`, {
+      cause: error,
+    });
   }
 }
 

@@ -6,6 +6,7 @@ import { DaemonClient } from "./client.ts";
 import {
   describeService,
   describeSubscription,
+  foreign,
   print,
   printExplanation,
   printStatus,
@@ -51,6 +52,11 @@ function seconds(text: string): number {
   if (!Number.isFinite(value) || value < 0 || value > 3600)
     throw new InvalidArgumentError("is not a number of seconds from 0 to 3600");
   return value;
+}
+
+function count(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("is not a number");
+  return Number(text);
 }
 
 function collect<T>(parse: (text: string) => T) {
@@ -154,7 +160,7 @@ program
         present ? "present" : "away",
         channels.map(({ id, proto }) => (id === proto ? id : `${id}/${proto}`)).join(", "),
         device,
-        description,
+        foreign(description),
       ]);
       print(
         rows.length === 0
@@ -235,9 +241,9 @@ program
   .command("logs")
   .description("what the daemon logged")
   .option("-f, --follow", "go on until Ctrl-C")
-  .option("-n, --lines <number>", "how many of the newest lines", "100")
-  .action(async ({ follow, lines }: { follow?: boolean; lines: string }) => {
-    const path = `${localApi.logs.path}?lines=${encodeURIComponent(lines)}${follow ? "&follow=1" : ""}`;
+  .option("-n, --lines <number>", "how many of the newest lines", count, 100)
+  .action(async ({ follow, lines }: { follow?: boolean; lines: number }) => {
+    const path = `${localApi.logs.path}?lines=${lines}${follow ? "&follow=1" : ""}`;
     for await (const line of client().lines(path, untilInterrupted())) {
       if (program.opts<{ json?: boolean }>().json) print(line);
       else process.stdout.write(formatForPeople(line));
@@ -267,9 +273,9 @@ program
 program
   .command("invite")
   .description("an invite for another device of yours")
-  .option("--lifetime <seconds>", "how long it may be used", "86400")
-  .action(async ({ lifetime }: { lifetime: string }) => {
-    const answer = await client().call("invite", { lifetimeS: Number(lifetime) });
+  .option("--lifetime <seconds>", "how long it may be used", count, 86_400)
+  .action(async ({ lifetime }: { lifetime: number }) => {
+    const answer = await client().call("invite", { lifetimeS: lifetime });
     show(answer, ({ invite }) => print(invite));
   });
 
@@ -325,17 +331,21 @@ function defaultDevice(): string {
   return name === "" ? "device" : name.slice(0, 63);
 }
 
+// Whoever reads the output may have seen enough of it (`| head`).
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+
 try {
   await program.parseAsync();
 } catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-  else if ((error as Error).name === "AbortError") process.exitCode = 0;
+  const { name, message } = error as Error;
+  if (name === "AbortError" || (error instanceof CommanderError && error.exitCode === 0)) process.exitCode = 0;
   else {
-    const isUsage = error instanceof UsageError;
+    const isUsage = error instanceof UsageError || error instanceof CommanderError;
     const code = error instanceof IsthmusError ? error.code : isUsage ? "usage" : "internal";
-    const message = (error as Error).message;
-    if (program.opts<{ json?: boolean }>().json) print(JSON.stringify({ error: { code, message } }));
-    process.stderr.write(`isthmus: ${message}\n`);
+    // Commander has said already, in words, what it does not understand, and has stopped reading there.
+    if (!(error instanceof CommanderError)) process.stderr.write(`isthmus: ${foreign(message)}\n`);
+    if (process.argv.includes("--json"))
+      print(JSON.stringify({ error: { code, message: message.replace(/^error: /, "") } }));
     process.exitCode = isUsage ? 2 : 1;
   }
 }

@@ -21,6 +21,11 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
+/** A text that somebody else wrote: it must not steer the terminal. */
+export function foreign(text: string): string {
+  return text.replace(/\p{Cc}/gu, "?");
+}
+
 /** Columns as wide as their widest cell; the head is left out when there are no rows. */
 export function table(head: string[], rows: string[][]): string {
   if (rows.length === 0) return "";
@@ -51,7 +56,7 @@ export function describeService({
   const users = anyone ? "anyone" : allow.length > 0 ? allow.join(", ") : "own devices only";
   return [
     owner ? `${name}@${owner}` : name,
-    paintState(state) + (message ? ` (${message})` : ""),
+    paintState(state) + (message ? ` (${foreign(message)})` : ""),
     targets,
     users,
     String(subscribers),
@@ -77,7 +82,7 @@ export function describeSubscription({
   ].join(", ");
   return [
     `${service}@${user}`,
-    paintState(state) + (message ? ` (${message})` : ""),
+    paintState(state) + (message ? ` (${foreign(message)})` : ""),
     addresses,
     paths,
     String(connections),
@@ -95,12 +100,12 @@ export function printStatus(status: Status): void {
     const detail =
       isb.state === "up"
         ? `seen as ${isb.observed}${isb.rttMs === undefined ? "" : `, ${isb.rttMs} ms`}`
-        : (isb.message ?? "");
+        : foreign(isb.message ?? "");
     print(`${paint("bold", "ISB")}       ${isb.origin} ${paintState(isb.state)} ${detail}`.trimEnd());
   } else print(`${paint("bold", "ISB")}       none: 'isthmus login INVITE'`);
   for (const ist of ists)
     print(
-      `${paint("bold", "IST")}       ${ist.name} ${ist.origin} ${paintState(ist.state)} ${ist.message ?? ""}`.trimEnd(),
+      `${paint("bold", "IST")}       ${ist.name} ${ist.origin} ${paintState(ist.state)} ${foreign(ist.message ?? "")}`.trimEnd(),
     );
   print(
     `${paint("bold", "reachable")} ${paintState(reachable.state)} ${reachable.address ?? reachable.message ?? ""}`.trimEnd(),
@@ -120,7 +125,7 @@ export function printStatus(status: Status): void {
 /** Which way a subscription's bytes take, what else was tried, and why it lost. */
 export function printExplanation(subscription: Subscription): void {
   const { service, user, state, message, tcp, udp, fingerprint, grantExpires, plain, listen } = subscription;
-  print(`${service}@${user}: ${paintState(state)}${message ? ` (${message})` : ""}`);
+  print(`${service}@${user}: ${paintState(state)}${message ? ` (${foreign(message)})` : ""}`);
   if (fingerprint) print(`  provider's key   ${fingerprint}`);
   print(`  data             ${plain ? "not encrypted (--plain)" : "encrypted end to end"}`);
   if (listen.some(({ proto }) => proto === "tcp")) print(`  connections      ${tcp.path}: ${tcp.detail}`);

@@ -1,21 +1,21 @@
-import { join } from "node:path";
-import { Agent, createLocalApi, LogRing, listenOnSocket } from "@isthmus/agent";
-import { toIsthmusError } from "@isthmus/protocol";
+import { setTimeout } from "node:timers/promises";
+import { Agent, createLocalApi, DeviceKey, LogRing, listenOnSocket } from "@isthmus/agent";
+import { CODES, toIsthmusError } from "@isthmus/protocol";
 import {
   ConfigError,
   configFile,
   createLogger,
   formatForPeople,
-  type Identity,
   loadConfig,
-  loadOrCreateIdentity,
   Metrics,
   stopOnSignals,
-  writeFileAtomic,
 } from "@isthmus/service";
 import { Command, CommanderError } from "commander";
 import { type Config, configSchema } from "./config.ts";
 import { VERSION } from "./version.ts";
+
+/** A configured invite is tried again after this while the ISB does not answer. */
+const INVITE_RETRY_MS = 2000;
 
 interface Flags {
   config?: string;
@@ -56,12 +56,10 @@ async function serve(config: Config): Promise<void> {
   });
   const metrics = new Metrics("daemon");
   metrics.collectProcess();
-  const keyFile = join(config.state, "device.pem");
   const agent = new Agent({
     version: VERSION,
     folder: config.state,
-    identity: loadOrCreateIdentity(keyFile),
-    saveIdentity: (identity: Identity) => writeFileAtomic(keyFile, identity.toPem(), { mode: 0o600 }),
+    key: new DeviceKey(config.state),
     direct: { enabled: config.direct, port: config.leg_port },
     insecure: config.insecure,
     mostStreams: config.most_streams,
@@ -77,18 +75,34 @@ async function serve(config: Config): Promise<void> {
   });
   await agent.start();
   logger.info({ socket: config.socket, state: config.state, pid: process.pid }, "ready");
-  if (agent.problem !== undefined && config.invite !== undefined && agent.status().isb === undefined) {
+  // One that cannot be had (the name is another device's by now) is no reason to withhold the others.
+  const attempt = async (what: string, run: () => Promise<unknown>): Promise<void> => {
     try {
-      await agent.login(config.invite, config.device);
+      await run();
     } catch (error) {
-      logger.error(
-        { code: toIsthmusError(error).code },
-        `the invite of the configuration was refused: ${(error as Error).message}`,
-      );
+      logger.error({ code: toIsthmusError(error).code }, `configuration: ${what}: ${(error as Error).message}`);
     }
+  };
+  for (const service of config.provide) {
+    await attempt(`service ${service.name}`, () => agent.provide(service, { take: false }));
   }
-  for (const service of config.provide) await agent.provide(service, { take: false });
-  for (const request of config.subscribe) await agent.keepSubscribed(request);
+  for (const request of config.subscribe) {
+    await attempt(`subscription ${request.service}`, () => agent.keepSubscribed(request));
+  }
+  await attempt("invite", () => useInvite(agent, config));
+}
+
+/** Logs in with the configured invite, though the ISB may start later than the daemon. @throws Error it is refused */
+async function useInvite(agent: Agent, { invite, device }: Config): Promise<void> {
+  while (invite !== undefined && agent.status().isb === undefined) {
+    try {
+      await agent.login(invite, device);
+      return;
+    } catch (error) {
+      if (!CODES[toIsthmusError(error).code].retry) throw error;
+    }
+    await setTimeout(INVITE_RETRY_MS);
+  }
 }
 
 const program = new Command("isthmus-daemon")

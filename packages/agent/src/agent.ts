@@ -1,15 +1,19 @@
 import { randomBytes } from "node:crypto";
-import { createStaticKey, type IstMeeting, LegPort, type Link, type OpenRequest, respond } from "@isthmus/link";
+import { createStaticKey, type IstMeeting, LegPort, type Link, type OpenRequest } from "@isthmus/link";
 import { implementation, implementationDetail } from "@isthmus/native";
 import {
   type AllocationOffer,
   addressedFrame,
+  CODES,
+  type Code,
   decodeControlFrame,
   decodeInvite,
   encodeUnknownGeneration,
   fingerprintOf,
   type HostPort,
+  type Invite,
   IsthmusError,
+  LIMITS,
   type LocalService,
   parseHostPort,
   parseServiceRef,
@@ -21,12 +25,11 @@ import {
   serviceRefText,
   toIsthmusError,
 } from "@isthmus/protocol";
-import { createIdentity, type Identity, type Logger, type Metrics } from "@isthmus/service";
-import { verifyGrant } from "@isthmus/session";
+import type { Logger, Metrics } from "@isthmus/service";
 import { AgentMetrics } from "./agent-metrics.ts";
+import type { DeviceKey } from "./device-key.ts";
 import { Directory } from "./directory.ts";
 import {
-  type AskBody,
   connectToIsb,
   type DeclareBody,
   type DeclareReply,
@@ -39,13 +42,23 @@ import { IstConnections, sessionReportOf } from "./ist-connections.ts";
 import { Links } from "./links.ts";
 import { reportPaths } from "./path-report.ts";
 import { Pins } from "./pins.ts";
+import { Provider } from "./provider.ts";
 import { Services } from "./services.ts";
 import { StateFile } from "./state.ts";
-import { Subscription, useDirect } from "./subscription.ts";
+import { Subscription } from "./subscription.ts";
 
 const TIDY_MS = 10_000;
 /** How long a first login may take before the user is told why it does not work. */
 const LOGIN_WAIT_MS = 15_000;
+/** How often a login is looked at meanwhile. */
+const LOGIN_CHECK_MS = 50;
+/** What an ISB says of a login that no further attempt would change. */
+const LOGIN_REFUSED: ReadonlySet<Code> = new Set([
+  "invite-invalid",
+  "unknown-device",
+  "device-revoked",
+  "user-disabled",
+]);
 /** A link asks the ISB for an allocation at most this often. */
 const ALLOCATE_EVERY_MS = 500;
 /** Sessions are asked for a sign of life at most this often. */
@@ -55,9 +68,7 @@ export interface AgentOptions {
   version: string;
   /** Where the state is kept. */
   folder: string;
-  identity: Identity;
-  /** Keeps a new key, once the ISB has taken it. */
-  saveIdentity: (identity: Identity) => void;
+  key: DeviceKey;
   /** Takes direct legs; port 0: any free one. */
   direct: { enabled: boolean; port: number };
   /** Allows sessions over `ws://` to other hosts. */
@@ -75,7 +86,7 @@ export interface AgentOptions {
 export class Agent {
   readonly #options: AgentOptions;
   readonly #logger: Logger;
-  #identity: Identity;
+  readonly #key: DeviceKey;
   /** New at each start: peers learn by it that keys and connections are gone. */
   readonly #boot = randomBytes(8).toString("hex");
   readonly #staticKey = createStaticKey();
@@ -83,6 +94,7 @@ export class Agent {
   readonly #file: StateFile;
   readonly #pins: Pins;
   readonly #services: Services;
+  readonly #provider: Provider;
   readonly #subscriptions = new Map<string, Subscription>();
   readonly #metrics: AgentMetrics;
   readonly #directory: Directory;
@@ -90,20 +102,23 @@ export class Agent {
   #ists: IstConnections;
   #isb: IsbSession | undefined;
   #registration: { invite: string; device?: string } | undefined;
+  /** Logins, logouts and changes of the key, one after the other. */
+  #account: Promise<unknown> = Promise.resolve();
   readonly #legPort: LegPort;
   #legPortNumber: number | undefined;
   #reachability: ReachabilityBody | undefined;
   readonly #allocating = new WeakMap<Link, number>();
-  #suspectedAt = 0;
+  #suspectedAt = Number.NEGATIVE_INFINITY;
   #tidy: NodeJS.Timeout | undefined;
 
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#logger = options.logger;
-    this.#identity = options.identity;
+    this.#key = options.key;
     this.#file = new StateFile(options.folder);
     this.#pins = new Pins(this.#file, options.logger);
     this.#services = new Services(this.#file);
+    this.#provider = this.#createProvider();
     this.#directory = new Directory(() => this.#isb);
     this.#links = this.#createLinks();
     this.#ists = this.#createIsts();
@@ -156,23 +171,45 @@ export class Agent {
   async login(inviteText: string, device?: string): Promise<{ user?: string; device?: string; isb: string }> {
     const invite = decodeInvite(inviteText);
     if (invite.role !== "daemon") throw new IsthmusError("invite-invalid", "this invite is for an IST");
+    return this.#inTurn(() => this.#login(invite, device));
+  }
+
+  /** Forgets the ISB, and with it subscriptions and grants; services stay, for the next login. */
+  logout(): Promise<void> {
+    return this.#inTurn(async () => {
+      for (const id of [...this.#subscriptions.keys()]) await this.unsubscribe(id);
+      await this.#disconnect();
+      this.#links.close();
+      this.#services.revokeAll();
+      this.#file.update((state) => {
+        delete state.isb;
+      });
+    });
+  }
+
+  /** Each of them takes the session away and makes another: two at a time would leave one that nobody ends. */
+  #inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#account.then(run);
+    this.#account = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #login(invite: Invite, device?: string): Promise<{ user?: string; device?: string; isb: string }> {
     const known = this.#file.state.isb;
     if (known && known.fingerprint !== invite.isb) {
       throw new IsthmusError("bad-request", `this device is logged in at ${known.origins[0]}: 'isthmus logout' first`);
     }
     await this.#disconnect();
-    const origins = invite.addresses.map((address) => `${invite.secure ? "wss" : "ws"}://${address}`);
     const target = {
-      origins,
+      origins: invite.addresses.map((address) => `${invite.secure ? "wss" : "ws"}://${address}`),
       fingerprint: invite.isb,
       ...(invite.certificate ? { certificate: invite.certificate } : {}),
     };
     this.#registration = { invite: invite.token, ...(device === undefined ? {} : { device }) };
     const session = this.#connect(target);
     try {
-      await session.whenUp(AbortSignal.timeout(LOGIN_WAIT_MS));
-    } catch {
-      const error = session.lastError ?? new IsthmusError("timeout", `no answer from ${origins.join(", ")}`);
+      await whenLoggedIn(session);
+    } catch (error) {
       await this.#disconnect();
       if (known) this.#connect(known);
       throw error;
@@ -180,41 +217,29 @@ export class Agent {
       this.#registration = undefined;
     }
     const { user, device: name } = session.login!.reply;
+    const owner = { ...(user === undefined ? {} : { user }), ...(name === undefined ? {} : { device: name }) };
     this.#file.update((state) => {
-      state.isb = {
-        ...target,
-        ...(user === undefined ? {} : { user }),
-        ...(name === undefined ? {} : { device: name }),
-      };
+      state.isb = { ...target, ...owner };
     });
-    return {
-      isb: session.origin,
-      ...(user === undefined ? {} : { user }),
-      ...(name === undefined ? {} : { device: name }),
-    };
-  }
-
-  /** Forgets the ISB, and with it subscriptions; services stay, for the next login. */
-  async logout(): Promise<void> {
-    for (const id of [...this.#subscriptions.keys()]) await this.unsubscribe(id);
-    await this.#disconnect();
-    this.#links.close();
-    this.#file.update((state) => {
-      delete state.isb;
-    });
+    return { isb: session.origin, ...owner };
   }
 
   async #disconnect(): Promise<void> {
     const session = this.#isb;
     this.#isb = undefined;
     await session?.stop();
+    this.#down();
+  }
+
+  #down(): void {
     this.#services.offline();
+    this.#reachability = undefined;
   }
 
   #connect(target: IsbTarget): IsbSession {
     const session = connectToIsb(
       {
-        identity: this.#identity,
+        identity: this.#key.identity,
         boot: this.#boot,
         target,
         registration: () => this.#registration,
@@ -225,8 +250,8 @@ export class Agent {
         declaration: () => this.#declaration(),
         declared: (reply) => this.#declared(reply),
         up: () => this.#up(),
-        down: () => this.#services.offline(),
-        ask: (body) => this.#ask(body),
+        down: () => this.#down(),
+        ask: (body) => this.#provider.ask(body),
         told: (body) => this.#told(body),
         renegotiate: (subscription) => this.#subscriptions.get(subscription)?.renegotiate(),
         ended: ({ subscription, code }) => this.#ended(subscription, new IsthmusError(code)),
@@ -251,6 +276,8 @@ export class Agent {
     this.#metrics.logins.inc();
     this.#directory.sessionUp();
     for (const subscription of this.#subscriptions.values()) subscription.retrySoon();
+    // Opens that wait for a place to meet may ask for one now.
+    for (const link of this.#links.all) link.meetingReady();
   }
 
   #declaration(): DeclareBody {
@@ -284,88 +311,36 @@ export class Agent {
 
   // Providing
 
-  /** @throws IsthmusError `name-taken` and others of the ISB; the service is not kept then */
-  async provide(service: LocalService, options: { take: boolean }): Promise<ServiceReport> {
-    const before = this.#services.get(service.name);
-    if (options.take) await this.#requireIsb().request("take", { name: service.name });
-    this.#services.put(service);
-    await this.#redeclare();
-    const outcome = this.#services.outcome(service.name);
-    if (typeof outcome === "object") {
-      if (before) this.#services.put(before);
-      else this.#services.remove(service.name);
-      throw new IsthmusError(outcome.code, outcome.message || undefined);
-    }
-    this.#applyLists();
-    return this.#serviceReport(service.name);
+  #createProvider(): Provider {
+    return new Provider({
+      identity: () => this.#key.identity,
+      staticKey: this.#staticKey,
+      services: this.#services,
+      links: () => this.#links,
+      isb: () => this.#isb,
+      user: () => this.#user,
+      requireIsb: () => this.#requireIsb(),
+      redeclare: () => this.#redeclare(),
+      useAllocation: (link, offer) => this.#useAllocation(link, offer),
+      metrics: () => this.#metrics,
+      logger: this.#logger,
+    });
   }
 
-  async withdraw(name: string): Promise<void> {
-    this.#services.remove(name);
-    for (const subscription of this.#services.subscriptionsOf({ service: name })) this.#endProvided(subscription);
-    await this.#redeclare();
+  provide(service: LocalService, options: { take: boolean }): Promise<ServiceReport> {
+    return this.#provider.provide(service, options);
   }
 
-  /** Who is not on a list any more is cut off at once. */
-  #applyLists(): void {
-    for (const subscription of this.#services.subscriptionsOf({})) {
-      const grant = this.#services.grantOf(subscription)!;
-      try {
-        this.#services.check(grant.svc, grant.sbr, this.#user, false);
-      } catch {
-        this.#endProvided(subscription);
-      }
-    }
-  }
-
-  #endProvided(subscription: string): void {
-    const grant = this.#services.grantOf(subscription);
-    this.#services.revoke(subscription);
-    if (grant) this.#links.get(grant.sbr.key)?.endSubscription(subscription);
-  }
-
-  /** Somebody negotiates for a service. @throws IsthmusError the refusal */
-  #ask(body: AskBody): { handshake: string } {
-    const { service, subscriber, plain, negotiation } = body;
-    try {
-      this.#services.check(service, subscriber, this.#user, plain);
-      const subject = serviceRefText({ service, user: this.#user ?? "" });
-      const context = { identity: this.#identity, staticKey: this.#staticKey, requestId: negotiation, subject };
-      const answer = respond(context, Buffer.from(body.handshake, "base64url"), Date.now());
-      if (answer.peer !== subscriber.key) {
-        throw new IsthmusError("handshake-failed", "the broker named another subscriber than asked");
-      }
-      this.#links.addGeneration(this.#links.obtain(answer.peer), answer.generation);
-      this.#logger.info({ service, subscriber: subscriber.user, key: fingerprintOf(subscriber.key) }, "accepted");
-      return { handshake: answer.message.toString("base64url") };
-    } catch (error) {
-      const { code } = toIsthmusError(error);
-      this.#metrics.refusedAsks.inc({ reason: code });
-      this.#logger.info({ service, subscriber: subscriber.user, code }, "refused");
-      throw error;
-    }
+  withdraw(name: string): Promise<void> {
+    return this.#provider.withdraw(name);
   }
 
   /** The ISB told who may use a service and where to meet; or, for an own subscription, another place. */
   #told(body: ToldBody): void {
     try {
       const own = this.#subscriptions.get(body.subscription);
-      if (own) {
-        own.told(body);
-        return;
-      }
-      const issuer = this.#isb?.login?.serverKey;
-      if (issuer === undefined) return;
-      const grant = verifyGrant(body.grant, issuer, Math.floor(Date.now() / 1000));
-      const isOurs =
-        grant.sub === body.subscription &&
-        grant.prv.key === this.#identity.publicKey &&
-        grant.sbr.key === body.peer.key;
-      if (!isOurs) throw new IsthmusError("grant-invalid", "the grant is for something else");
-      this.#services.grant(body.subscription, grant);
-      const link = this.#links.obtain(grant.sbr.key);
-      if (body.allocation) this.#useAllocation(link, body.allocation);
-      if (body.direct) useDirect(link, body.direct, "provider");
+      if (own) own.told(body);
+      else this.#provider.told(body);
     } catch (error) {
       this.#logger.warn({ err: error, subscription: body.subscription }, "what the ISB told cannot be used");
     }
@@ -374,7 +349,7 @@ export class Agent {
   #ended(id: string, error: IsthmusError): void {
     const own = this.#subscriptions.get(id);
     if (own) own.ended(error);
-    else this.#endProvided(id);
+    else this.#provider.end(id);
   }
 
   // Subscribing
@@ -384,6 +359,7 @@ export class Agent {
     const ref = parseServiceRef(request.service);
     const known = this.#find(serviceRefText(ref));
     if (known) throw new IsthmusError("bad-request", `already subscribed to ${known.ref}: 'isthmus unsubscribe' first`);
+    if (this.#subscriptions.size >= LIMITS.subscriptionsPerDevice) throw new IsthmusError("too-many");
     const subscription = this.#createSubscription(request);
     this.#subscriptions.set(subscription.id, subscription);
     try {
@@ -405,6 +381,7 @@ export class Agent {
   async keepSubscribed(request: SubscriptionRequest): Promise<void> {
     const ref = parseServiceRef(request.service);
     if (this.#find(serviceRefText(ref))) return;
+    if (this.#subscriptions.size >= LIMITS.subscriptionsPerDevice) throw new IsthmusError("too-many");
     const subscription = this.#createSubscription(request);
     this.#subscriptions.set(subscription.id, subscription);
     await subscription.resume();
@@ -443,14 +420,12 @@ export class Agent {
     const agent = this;
     return {
       get identity() {
-        return agent.#identity;
+        return agent.#key.identity;
       },
       staticKey: this.#staticKey,
       pins: this.#pins,
       isb: () => this.#isb,
       obtainLink: (peer: string) => this.#links.obtain(peer),
-      addGeneration: (link: Link, generation: Parameters<Link["addGeneration"]>[0]) =>
-        this.#links.addGeneration(link, generation),
       useAllocation: (link: Link, offer: AllocationOffer) => this.#useAllocation(link, offer),
       changed: (subscription: Subscription) => {
         if (!this.#subscriptions.has(subscription.id)) return;
@@ -467,19 +442,28 @@ export class Agent {
 
   #createLinks(): Links {
     return new Links(
-      () => this.#identity,
+      () => this.#key.identity,
       this.#staticKey,
       {
         sendViaIsb: (frame) => this.#isb?.binary(frame) ?? false,
         sendViaIst: (link, frame) => this.#ists.send(link, frame),
         admit: (link, request) => this.#admit(link, request),
-        keysLost: (link) => this.#subscriptionsOf(link).forEach((subscription) => void subscription.renegotiate()),
+        keysLost: (link) => {
+          for (const subscription of this.#subscriptionsOf(link)) subscription.keysLost();
+        },
         needAllocation: (link) => void this.#allocate(link, []),
         suspect: (link) => this.#suspect(link),
-        streamEnded: (_link, _subscription, code, side) => this.#metrics.streamEnded(side, code),
+        streamEnded: (_link, subscription, code, side) => {
+          this.#metrics.streamEnded(side, code);
+          if (side === "opened") this.#subscriptions.get(subscription)?.refused(code);
+        },
+        flowRefused: (_link, subscription, code) => this.#subscriptions.get(subscription)?.refused(code),
         count: (event) => this.#metrics.linkEvent(event),
         isNeeded: (link) =>
-          this.#subscriptionsOf(link).length > 0 || this.#services.subscriptionsOf({ peer: link.peer }).length > 0,
+          this.#subscriptionsOf(link).length > 0 ||
+          this.#services.subscriptionsOf({ peer: link.peer }).length > 0 ||
+          // What was opened under a grant that is over goes on until it ends.
+          link.size > 0,
       },
       this.#logger,
     );
@@ -487,7 +471,7 @@ export class Agent {
 
   #createIsts(): IstConnections {
     return new IstConnections({
-      identity: () => this.#identity,
+      identity: () => this.#key.identity,
       boot: this.#boot,
       allowInsecure: this.#options.insecure,
       replace: (link, ist) => void this.#allocate(link, [ist]),
@@ -501,13 +485,14 @@ export class Agent {
 
   /** The last word on what a peer opens. @throws IsthmusError the refusal */
   #admit(link: Link, request: OpenRequest): HostPort {
-    if (this.#streams() >= this.#options.mostStreams) throw new IsthmusError("too-many-opens");
+    const open = this.#links.all.reduce((sum, { size }) => sum + size, 0);
+    if (open >= this.#options.mostStreams) throw new IsthmusError("too-many-opens");
     const own = this.#subscriptions.get(request.subscription);
     if (own) {
       if (own.link !== link) throw new IsthmusError("no-such-subscription");
       return own.admit(request);
     }
-    return this.#services.admit(link.peer, request, this.#user, Math.floor(Date.now() / 1000));
+    return this.#provider.admit(link, request);
   }
 
   #useAllocation(link: Link, offer: AllocationOffer): IstMeeting {
@@ -518,22 +503,24 @@ export class Agent {
 
   /** Asks the ISB for a place to meet, because there is none or its IST is away. */
   async #allocate(link: Link, avoid: string[]): Promise<void> {
-    const now = Date.now();
+    const now = performance.now();
     const subscription = this.#subscriptionsOf(link)[0]?.id ?? this.#services.subscriptionsOf({ peer: link.peer })[0];
     if (subscription === undefined || this.#isb?.state !== "up") return;
-    if (now - (this.#allocating.get(link) ?? 0) < ALLOCATE_EVERY_MS) return;
+    if (now - (this.#allocating.get(link) ?? Number.NEGATIVE_INFINITY) < ALLOCATE_EVERY_MS) return;
     this.#allocating.set(link, now);
     try {
       const { allocation } = await this.#isb.request("allocate", { subscription, avoid });
       this.#useAllocation(link, allocation);
     } catch (error) {
       this.#logger.info({ code: toIsthmusError(error).code }, "no other IST yet");
+      // Whatever waits for a place to meet asks again.
+      setTimeout(() => link.meetingReady(), ALLOCATE_EVERY_MS).unref();
     }
   }
 
   /** A leg failed: perhaps a session is dead without a sign. */
   #suspect(link: Link): void {
-    const now = Date.now();
+    const now = performance.now();
     if (now - this.#suspectedAt < SUSPECT_EVERY_MS) return;
     this.#suspectedAt = now;
     void this.#isb?.check();
@@ -561,8 +548,16 @@ export class Agent {
   }
 
   #tidyUp(): void {
-    this.#links.tidy(Date.now());
-    this.#ists.tidy(this.#links.all);
+    const now = performance.now();
+    this.#services.tidy(Math.floor(Date.now() / 1000));
+    this.#links.tidy(now);
+    this.#ists.tidy(this.#links.all, now);
+    // The answer to a change of the key was lost, but the ISB knows the device by the next one.
+    if (this.#isb?.lastError?.code === "device-revoked" && this.#key.isChanging) {
+      this.#inTurn(() => this.#adoptKey()).catch((err: unknown) =>
+        this.#logger.error({ err }, "the key is not changed"),
+      );
+    }
   }
 
   // What else the user asks
@@ -588,7 +583,7 @@ export class Agent {
       return { peer };
     }
     const fingerprint = this.#pins.trust(peer, ref.fingerprint);
-    this.#find(peer)?.retrySoon();
+    this.#find(peer)?.trust(fingerprint);
     return { peer, fingerprint };
   }
 
@@ -604,27 +599,41 @@ export class Agent {
     await this.#requireIsb().request("revoke", { fingerprint });
   }
 
-  /** A new device key, signed by the old one. Links are made anew under it. */
-  async rotate(): Promise<string> {
-    const isb = this.#requireIsb();
-    const next = createIdentity();
-    const transcript = rotationTranscript(this.#identity.publicKey, next.publicKey);
-    await isb.request("rotate", {
-      key: next.publicKey,
-      oldSignature: this.#identity.sign(transcript),
-      newSignature: next.sign(transcript),
+  /** A new device key, signed by the old one. Links are made anew under it. @throws IsthmusError of the ISB */
+  rotate(): Promise<string> {
+    return this.#inTurn(async () => {
+      const isb = this.#requireIsb();
+      const { identity } = this.#key;
+      const next = this.#key.prepare();
+      const transcript = rotationTranscript(identity.publicKey, next.publicKey);
+      try {
+        await isb.request("rotate", {
+          key: next.publicKey,
+          oldSignature: identity.sign(transcript),
+          newSignature: next.sign(transcript),
+        });
+      } catch (error) {
+        // Where the answer is missing, the ISB may have taken the key all the same.
+        if (!CODES[toIsthmusError(error).code].retry) this.#key.abandon();
+        throw error;
+      }
+      await this.#adoptKey();
+      return fingerprintOf(next.publicKey);
     });
-    this.#options.saveIdentity(next);
-    const target = this.#file.state.isb!;
+  }
+
+  async #adoptKey(): Promise<void> {
+    if (!this.#key.isChanging) return;
+    this.#key.adopt();
     await this.#disconnect();
     await this.#ists.stop();
     this.#links.close();
-    this.#identity = next;
+    this.#services.revokeAll();
     this.#links = this.#createLinks();
     this.#ists = this.#createIsts();
     for (const subscription of this.#subscriptions.values()) subscription.renegotiate();
-    this.#connect(target);
-    return fingerprintOf(next.publicKey);
+    const { isb } = this.#file.state;
+    if (isb) this.#connect(isb);
   }
 
   status(): StatusReport {
@@ -636,7 +645,7 @@ export class Agent {
       started: this.#started.toISOString(),
       pid: process.pid,
       device: {
-        fingerprint: fingerprintOf(this.#identity.publicKey),
+        fingerprint: fingerprintOf(this.#key.identity.publicKey),
         ...(this.#user === undefined ? {} : { user: this.#user }),
         ...(isb?.device === undefined ? {} : { name: isb.device }),
       },
@@ -648,18 +657,10 @@ export class Agent {
         ...(reachability?.address === undefined ? {} : { address: reachability.address }),
         ...(reachability?.code === undefined ? {} : { message: reachability.code }),
       },
-      services: this.#services.all.map(({ name }) => this.#serviceReport(name)),
+      services: this.#services.all.map(({ name }) => this.#provider.report(name)),
       subscriptions: [...this.#subscriptions.values()].map((subscription) => this.#subscriptionReport(subscription)),
       links: this.#links.all.map((link) => this.#linkReport(link)),
     };
-  }
-
-  #serviceReport(name: string): ServiceReport {
-    const connections = this.#services.subscriptionsOf({ service: name }).reduce((sum, subscription) => {
-      const grant = this.#services.grantOf(subscription)!;
-      return sum + (this.#links.get(grant.sbr.key)?.countOf(subscription) ?? 0);
-    }, 0);
-    return this.#services.report(name, connections, this.#isb?.state === "up");
   }
 
   #subscriptionReport(subscription: Subscription): SubscriptionReport {
@@ -692,4 +693,21 @@ function parseListen(text: string): HostPort {
   const parsed = zero ? { host: zero[1]!.replace(/^\[|\]$/g, ""), port: 0 } : parseHostPort(text);
   if (!parsed) throw new IsthmusError("bad-request", `'${text}' is not ADDR:PORT`);
   return parsed;
+}
+
+/** @throws IsthmusError why the ISB refused, `timeout` when no answer came */
+async function whenLoggedIn(session: IsbSession): Promise<void> {
+  const refused = new AbortController();
+  const look = setInterval(() => {
+    const error = session.lastError;
+    if (error && LOGIN_REFUSED.has(error.code)) refused.abort(error);
+  }, LOGIN_CHECK_MS);
+  const { signal } = refused;
+  try {
+    await session.whenUp(AbortSignal.any([signal, AbortSignal.timeout(LOGIN_WAIT_MS)]));
+  } catch {
+    throw session.lastError ?? new IsthmusError("timeout", `no answer from ${session.origin}`);
+  } finally {
+    clearInterval(look);
+  }
 }

@@ -1,6 +1,9 @@
 import type { DirectoryEntry, LocalApiReply } from "@isthmus/protocol";
 import type { DirectoryBody, IsbSession } from "./isb-connection.ts";
 
+/** Pages asked for in one go: an ISB that never comes to an end must not fill the memory. */
+const MOST_PAGES = 1000;
+
 export type DirectoryEvent = LocalApiReply<"watch">;
 
 /** The ISB's directory as this user sees it: looked up on demand, followed while somebody watches. */
@@ -17,11 +20,12 @@ export class Directory {
   async list(isb: IsbSession, query: { user?: string; service?: string; away: boolean }): Promise<DirectoryEntry[]> {
     const entries: DirectoryEntry[] = [];
     let cursor: string | undefined;
-    do {
+    for (let pages = 0; pages < MOST_PAGES; pages++) {
       const page = await isb.request("list", { ...query, ...(cursor === undefined ? {} : { cursor }) });
       entries.push(...page.entries);
       cursor = page.cursor;
-    } while (cursor !== undefined);
+      if (cursor === undefined) break;
+    }
     return entries;
   }
 

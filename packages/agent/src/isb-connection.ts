@@ -86,6 +86,10 @@ export function connectToIsb(options: IsbOptions, events: IsbEvents): IsbSession
         events.control(peer, frame.subarray(DEVICE_PREFIX_BYTES));
       },
     },
+    hooks: {
+      internalError: (_session, type, error) =>
+        options.logger.error({ err: error, type }, "a message could not be handled"),
+    },
     onLogin: async () => {
       events.declared(await session.request("declare", events.declaration()));
     },

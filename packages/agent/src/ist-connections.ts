@@ -17,8 +17,10 @@ import { BACKOFF_TO_IST, SessionClient } from "@isthmus/session";
 const AWAY_MS = 700;
 /** How often another IST is asked for. */
 const ASK_AGAIN_MS = 800;
-/** Cells are looked over this often. */
+/** An allocation that could not be joined is tried again after this. */
 const JOIN_RETRY_MS = 1000;
+/** An allocation that nothing meets at any more is left after this: what is ending may still be on its way. */
+const LEAVE_AFTER_MS = 30_000;
 
 type IstSession = SessionClient<typeof istDaemon>;
 
@@ -34,6 +36,7 @@ export interface IstWorld {
 interface Membership {
   link: Link;
   meeting: IstMeeting;
+  unusedSince?: number | undefined;
 }
 
 /** The session to one IST, and the allocations that this side has there. */
@@ -44,6 +47,7 @@ class IstConnection {
   readonly #world: IstWorld;
   readonly #logger: Logger;
   #away: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   constructor(address: IstAddress, world: IstWorld) {
     this.address = address;
@@ -86,11 +90,16 @@ class IstConnection {
           this.members.get(allocation)?.link.receiveControl(frame.subarray(ALLOCATION_PREFIX_BYTES), "ist");
         },
       },
+      hooks: {
+        internalError: (_session, type, error) =>
+          this.#logger.error({ err: error, type }, "a message could not be handled"),
+      },
       onUp: () => {
         clearTimeout(this.#away);
         for (const member of this.members.values()) void this.#join(member);
       },
       onDown: () => {
+        if (this.#stopped) return;
         for (const { meeting } of this.members.values()) meeting.setLeft();
         this.#whileAway();
       },
@@ -102,21 +111,37 @@ class IstConnection {
 
   add(member: Membership): void {
     this.members.set(member.meeting.offer.allocation, member);
-    if (this.session.state === "up") void this.#join(member);
+    void this.#join(member);
   }
 
   send(meeting: IstMeeting, frame: Buffer): boolean {
     return meeting.joined && this.session.binary(addressedFrame(Buffer.from(meeting.offer.allocation, "hex"), frame));
   }
 
+  /** Its allocations are somebody else's business from now on. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     clearTimeout(this.#away);
+    for (const { meeting } of this.members.values()) meeting.setLeft();
     await this.session.stop();
+  }
+
+  /** Gives up what nothing of its link meets at any more. @param used allocations that are needed */
+  tidy(used: ReadonlySet<string>, now: number): void {
+    for (const [allocation, member] of this.members) {
+      if (used.has(allocation)) member.unusedSince = undefined;
+      else if (member.unusedSince === undefined) member.unusedSince = now;
+      else if (now - member.unusedSince >= LEAVE_AFTER_MS) {
+        this.members.delete(allocation);
+        void this.session.request("leave", { allocation }).catch(() => undefined);
+      }
+    }
   }
 
   async #join(member: Membership): Promise<void> {
     const { meeting, link } = member;
     const { allocation, ticket } = meeting.offer;
+    if (this.members.get(allocation) !== member || this.session.state !== "up") return;
     try {
       const reply = await this.session.request("join", { allocation, ticket });
       if (this.members.get(allocation) !== member) return;
@@ -133,7 +158,7 @@ class IstConnection {
       this.#logger.info({ allocation, code }, "the allocation could not be joined");
       if (code === "unknown-allocation" || code === "bad-ticket") this.#released(allocation, code);
       else if (code !== "disconnected" && this.members.get(allocation) === member) {
-        setTimeout(() => this.session.state === "up" && void this.#join(member), JOIN_RETRY_MS).unref();
+        setTimeout(() => void this.#join(member), JOIN_RETRY_MS).unref();
       }
     }
   }
@@ -211,13 +236,11 @@ export class IstConnections {
     return ist !== undefined && (this.#connections.get(ist.offer.ist.key)?.send(ist, frame) ?? false);
   }
 
-  /** Forgets allocations that no link uses any more, and sessions without allocations. */
-  tidy(links: readonly Link[]): void {
-    const used = new Set(links.map((link) => link.ist));
+  /** Leaves allocations that nothing uses any more, and sessions without allocations; to be called now and then. */
+  tidy(links: readonly Link[], now: number): void {
+    const used = new Set(links.flatMap((link) => [...link.allocations]));
     for (const [key, connection] of this.#connections) {
-      for (const [allocation, { meeting }] of connection.members) {
-        if (!used.has(meeting)) connection.members.delete(allocation);
-      }
+      connection.tidy(used, now);
       if (connection.members.size > 0) continue;
       this.#connections.delete(key);
       void connection.stop();

@@ -1,11 +1,4 @@
-import {
-  type Generation,
-  Link,
-  type LinkEvent,
-  type LinkHost,
-  type OpenRequest,
-  type X25519KeyPair,
-} from "@isthmus/link";
+import { Link, type LinkEvent, type LinkHost, type OpenRequest, type X25519KeyPair } from "@isthmus/link";
 import { addressedFrame, type Code, type HostPort } from "@isthmus/protocol";
 import type { Identity, Logger } from "@isthmus/service";
 
@@ -21,6 +14,7 @@ export interface LinksWorld {
   needAllocation(link: Link): void;
   suspect(link: Link): void;
   streamEnded(link: Link, subscription: string, code: Code, direction: "opened" | "answered"): void;
+  flowRefused(link: Link, subscription: string, code: Code): void;
   count(event: LinkEvent): void;
   /** Whether a subscription, held or provided, still needs the link. */
   isNeeded(link: Link): boolean;
@@ -68,14 +62,9 @@ export class Links implements LinkHost {
     return link;
   }
 
-  addGeneration(link: Link, generation: Generation): void {
-    link.addGeneration(generation);
-    this.#byGeneration.set(generation.id, link);
-  }
-
   /** The link that holds the keys of a generation. */
   find(generation: string): Link | undefined {
-    const link = this.#byGeneration.get(generation) ?? this.all.find((candidate) => candidate.stateOf(generation));
+    const link = this.#byGeneration.get(generation);
     return link?.stateOf(generation) ? link : undefined;
   }
 
@@ -114,6 +103,10 @@ export class Links implements LinkHost {
     return this.#world.admit(link, request);
   }
 
+  keysAdded(link: Link, generation: string): void {
+    this.#byGeneration.set(generation, link);
+  }
+
   keysLost(link: Link): void {
     this.#world.keysLost(link);
   }
@@ -128,6 +121,10 @@ export class Links implements LinkHost {
 
   streamEnded(link: Link, subscription: string, code: Code, direction: "opened" | "answered"): void {
     this.#world.streamEnded(link, subscription, code, direction);
+  }
+
+  flowRefused(link: Link, subscription: string, code: Code): void {
+    this.#world.flowRefused(link, subscription, code);
   }
 
   count(event: LinkEvent): void {

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import {
@@ -10,13 +10,15 @@ import {
   localApi,
   toIsthmusError,
 } from "@isthmus/protocol";
-import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
+import { addHealthRoutes, ensureOwnFolder, type Logger, type Metrics } from "@isthmus/service";
 import { type FastifyInstance, type FastifyReply, fastify } from "fastify";
 import type { z } from "zod";
 import type { Agent } from "./agent.ts";
 import type { LogRing } from "./log-ring.ts";
 
 const BODY_LIMIT_BYTES = 256 * 1024;
+/** Unsent bytes of a stream (`watch`, `logs`) above which its reader has stopped reading: the stream is cut. */
+const MOST_UNSENT_BYTES = 1024 * 1024;
 /** A Unix socket's path must fit `sun_path` of `sockaddr_un`. */
 const MOST_PATH_BYTES = 107;
 
@@ -38,6 +40,7 @@ const STATUS: Partial<Record<Code, number>> = {
   "no-such-subscription": 404,
   "name-taken": 409,
   "port-taken": 409,
+  "too-many": 409,
   "peer-key-changed": 409,
   "rate-limited": 429,
   internal: 500,
@@ -137,17 +140,21 @@ function streamLines(reply: FastifyReply): (line: string) => void {
   reply.hijack();
   reply.raw.writeHead(200, { "content-type": "application/x-ndjson" });
   reply.raw.flushHeaders();
-  return (line) => void reply.raw.write(`${line}\n`);
+  return (line) => {
+    reply.raw.write(`${line}\n`);
+    if (reply.raw.writableLength > MOST_UNSENT_BYTES) reply.raw.destroy();
+  };
 }
 
 /**
  * Listens on a Unix socket that only its owner may open.
- * @throws Error when another daemon listens there, or the path is too long
+ * @throws Error when another daemon listens there, the path is too long, or its folder is not the user's own
  */
 export async function listenOnSocket(app: FastifyInstance, path: string): Promise<void> {
   if (Buffer.byteLength(path) > MOST_PATH_BYTES)
     throw new Error(`the socket's path is longer than ${MOST_PATH_BYTES} bytes: ${path}`);
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const folder = dirname(path);
+  if (!isSticky(folder)) ensureOwnFolder(folder);
   if (await isAnswered(path)) throw new Error(`another daemon is running: ${path} is in use`);
   rmSync(path, { force: true });
   const before = process.umask(0o177);
@@ -157,6 +164,12 @@ export async function listenOnSocket(app: FastifyInstance, path: string): Promis
     process.umask(before);
   }
   chmodSync(path, 0o600);
+}
+
+/** Whether it is like /tmp, where everybody may write but nobody may touch what is another's: good enough if asked for. */
+function isSticky(folder: string): boolean {
+  const stat = statSync(folder, { throwIfNoEntry: false });
+  return stat !== undefined && stat.uid === 0 && (stat.mode & 0o1000) !== 0;
 }
 
 /** A socket file without anybody behind it is what a killed daemon left. */

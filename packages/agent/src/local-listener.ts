@@ -31,6 +31,7 @@ export class LocalListener {
   readonly #tcp: Server | undefined;
   readonly #udp: UdpSocket | undefined;
   readonly #clients = new Map<string, ClientFlow>();
+  #isClosed = false;
 
   private constructor(address: HostPort, tcp: Server | undefined, udp: UdpSocket | undefined) {
     this.address = address;
@@ -70,6 +71,8 @@ export class LocalListener {
       );
       tcp.listen({ host, port });
       await once(tcp, "listening");
+      // A connection that could not be accepted (no descriptors are left): its client sees that itself.
+      tcp.on("error", () => undefined);
       chosen = (tcp.address() as { port: number }).port;
     }
     if (!protos.udp) return new LocalListener({ host, port: chosen }, tcp, undefined);
@@ -92,6 +95,8 @@ export class LocalListener {
   }
 
   close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#tcp?.close();
     this.#udp?.close();
     for (const flow of this.#clients.values()) flow.close();
@@ -102,18 +107,23 @@ export class LocalListener {
     const key = formatHostPort(source);
     let flow = this.#clients.get(key);
     if (!flow) {
-      flow = events.client(
-        (answer) => this.#udp?.send(answer, source.port, source.host),
-        () => this.#clients.delete(key),
+      const made = events.client(
+        (answer) => this.#answer(answer, source),
+        () => this.#clients.get(key) === made && this.#clients.delete(key),
       );
-      if (!flow) return;
+      if (!made) return;
       if (this.#clients.size >= MOST_CLIENTS) {
         const [oldest, gone] = this.#clients.entries().next().value!;
         this.#clients.delete(oldest);
         gone.close();
       }
-      this.#clients.set(key, flow);
+      this.#clients.set(key, made);
+      flow = made;
     }
     flow.send(payload);
+  }
+
+  #answer(payload: Buffer, client: HostPort): void {
+    if (!this.#isClosed) this.#udp?.send(payload, client.port, client.host);
   }
 }

@@ -13,7 +13,7 @@ export class LogRing {
   };
 
   newest(count: number): string[] {
-    return this.#lines.slice(-count);
+    return count === 0 ? [] : this.#lines.slice(-count);
   }
 
   /** @returns what ends the following */

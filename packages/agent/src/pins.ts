@@ -25,7 +25,7 @@ export class Pins {
    */
   check(peer: string, key: string, rotations: readonly KeyRotation[], wanted?: string): void {
     const pinned = this.#file.state.pins[peer]?.key;
-    if (wanted !== undefined && fingerprintOf(key) !== wanted) {
+    if (wanted !== undefined && !isWanted(key, rotations, wanted)) {
       this.#offered.set(peer, key);
       throw new IsthmusError("peer-key-changed", `the key of ${peer} is ${fingerprintOf(key)}, not ${wanted}`);
     }
@@ -37,9 +37,9 @@ export class Pins {
         `the key of ${peer} was ${fingerprintOf(pinned)} and is now ${fingerprintOf(key)}; 'isthmus trust ${peer}' accepts it`,
       );
     }
+    this.#offered.delete(peer);
     if (pinned === undefined) this.#logger.info({ peer, fingerprint: fingerprintOf(key) }, "key pinned at first use");
-    else
-      this.#logger.warn({ peer, fingerprint: fingerprintOf(key) }, "the peer changed its key, signed by the old one");
+    else this.#logger.warn({ peer, fingerprint: fingerprintOf(key) }, "the peer's key is another one, rightly so");
     this.#pin(peer, key);
   }
 
@@ -94,4 +94,10 @@ function leadsTo(pinned: string, key: string, rotations: readonly KeyRotation[])
     at = to;
   }
   return at === key;
+}
+
+/** Whether the key is the wanted one, or follows from it by rotations. */
+function isWanted(key: string, rotations: readonly KeyRotation[], wanted: string): boolean {
+  const start = rotations.find(({ from }) => fingerprintOf(from) === wanted);
+  return fingerprintOf(key) === wanted || (start !== undefined && leadsTo(start.from, key, rotations));
 }

@@ -1,14 +1,17 @@
 import type { OpenRequest } from "@isthmus/link";
 import {
   type Code,
+  explain,
   fingerprintOf,
   type GrantPayload,
   type HostPort,
   IsthmusError,
+  LIMITS,
   type LocalService,
   parseHostPort,
   type ServiceReport,
   type ServiceSpec,
+  serviceSpec,
 } from "@isthmus/protocol";
 import type { StateFile } from "./state.ts";
 
@@ -41,7 +44,13 @@ export class Services {
     return this.all.find((service) => service.name === name);
   }
 
+  /**
+   * @throws IsthmusError `too-many`, `bad-request`: what the ISB would refuse would make it refuse all that is declared
+   */
   put(service: LocalService): void {
+    const parsed = serviceSpec.safeParse(specOf(service));
+    if (!parsed.success) throw new IsthmusError("bad-request", explain(parsed.error));
+    if (!this.get(service.name) && this.all.length >= LIMITS.servicesPerDevice) throw new IsthmusError("too-many");
     this.#file.update((state) => {
       state.services = [...state.services.filter(({ name }) => name !== service.name), service];
     });
@@ -58,14 +67,7 @@ export class Services {
 
   /** What the ISB is told: targets stay here. */
   specs(): ServiceSpec[] {
-    return this.all.map(({ name, channels, behaviour, plain, description, allow, anyone }) => ({
-      name,
-      channels: channels.map(({ id, proto, opener }) => ({ id, proto, opener })),
-      behaviour,
-      plain,
-      description,
-      allow: { anyone, users: [...new Set(allow.map((entry) => entry.split("#")[0]!))] },
-    }));
+    return this.all.map(specOf);
   }
 
   declared(name: string, outcome: { code: Code; message: string } | "offered"): void {
@@ -106,12 +108,24 @@ export class Services {
     this.#granted.set(subscription, { grant, service: grant.svc });
   }
 
+  /** Nobody has a grant any more: it was another ISB that gave them. */
+  revokeAll(): void {
+    this.#granted.clear();
+  }
+
   revoke(subscription: string): void {
     this.#granted.delete(subscription);
   }
 
   grantOf(subscription: string): GrantPayload | undefined {
     return this.#granted.get(subscription)?.grant;
+  }
+
+  /** Forgets grants that are over; to be called now and then. */
+  tidy(nowS: number): void {
+    for (const [subscription, { grant }] of this.#granted) {
+      if (grant.exp <= nowS) this.#granted.delete(subscription);
+    }
   }
 
   /** Subscriptions to a service, or of a peer. */
@@ -135,10 +149,8 @@ export class Services {
     if (!grant || grant.sbr.key !== peer) throw new IsthmusError("no-such-subscription");
     if (grant.exp <= nowS) throw new IsthmusError("grant-expired");
     const service = this.check(grant.svc, { user: grant.sbr.user, key: peer }, ownUser, request.plain);
-    const channel = service.channels.find(
-      ({ id, proto, opener }) => id === request.channel && proto === request.proto && opener === "subscriber",
-    );
-    if (channel?.target === undefined) throw new IsthmusError("unknown-channel");
+    const channel = service.channels.find(({ id, proto }) => id === request.channel && proto === request.proto);
+    if (channel?.opener !== request.opener || channel.target === undefined) throw new IsthmusError("unknown-channel");
     return parseHostPort(channel.target)!;
   }
 
@@ -159,4 +171,16 @@ export class Services {
       subscribers: this.subscriptionsOf({ service: name }).length,
     };
   }
+}
+
+/** What the ISB is told of a service. */
+function specOf({ name, channels, behaviour, plain, description, allow, anyone }: LocalService): ServiceSpec {
+  return {
+    name,
+    channels: channels.map(({ id, proto, opener }) => ({ id, proto, opener })),
+    behaviour,
+    plain,
+    description,
+    allow: { anyone, users: [...new Set(allow.map((entry) => entry.split("#")[0]!))] },
+  };
 }

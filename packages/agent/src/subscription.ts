@@ -4,8 +4,8 @@ import {
   type AllocationOffer,
   type Channel,
   CODES,
+  type Code,
   fingerprintOf,
-  formatHostPort,
   type GrantPayload,
   type HostPort,
   IsthmusError,
@@ -16,21 +16,32 @@ import {
 } from "@isthmus/protocol";
 import type { Identity, Logger } from "@isthmus/service";
 import { Backoff, newRequestId, verifyGrant } from "@isthmus/session";
+import { ChannelListeners } from "./channel-listeners.ts";
+import { GrantRenewal } from "./grant-renewal.ts";
+import { HeldConnections } from "./held-connections.ts";
 import type { IsbSession } from "./isb-connection.ts";
-import { LocalListener } from "./local-listener.ts";
 import type { Pins } from "./pins.ts";
 import type { StoredSubscription } from "./state.ts";
 
-/** Connections that come while there are no keys wait this long, as long as an open may take. */
-const HOLD_MS = 10_000;
-const MOST_HELD = 256;
 /** In the background an absent provider is waited for at the ISB, so that its return is noticed at once. */
 const BACKGROUND_WAIT_MS = 300_000;
 /** Beyond the wait: what a negotiation itself may take. */
 const NEGOTIATION_MS = 20_000;
-const RENEW_RETRY_MS = 60_000;
+/** New connections wait so long for a negotiation under way, then the keys that there are are tried. */
+const PATIENCE_MS = 3000;
+/** A provider that refuses what it granted leads to a new negotiation at most this often. */
+const RIGHT_LOST_EVERY_MS = 5000;
 
 const RETRY = { firstMs: 500, mostMs: 10_000, longAfterMs: 120_000, longMs: 60_000 };
+
+/** What a provider says that does not know of the subscription, or not any more. */
+const RIGHT_LOST: ReadonlySet<Code> = new Set([
+  "no-such-subscription",
+  "no-such-service",
+  "not-allowed",
+  "grant-expired",
+  "revoked",
+]);
 
 /** What a subscription needs of the daemon around it. */
 export interface SubscriptionWorld {
@@ -39,7 +50,6 @@ export interface SubscriptionWorld {
   pins: Pins;
   isb(): IsbSession | undefined;
   obtainLink(peer: string): Link;
-  addGeneration(link: Link, generation: Parameters<Link["addGeneration"]>[0]): void;
   useAllocation(link: Link, offer: AllocationOffer): IstMeeting;
   /** The subscription's listeners or state changed: what is remembered must be written. */
   changed(subscription: Subscription): void;
@@ -66,22 +76,29 @@ export class Subscription {
   readonly user: string;
   readonly plain: boolean;
   readonly accept: Readonly<Record<string, string>>;
-  readonly #fingerprint: string | undefined;
   readonly #world: SubscriptionWorld;
   readonly #logger: Logger;
   readonly #backoff = new Backoff(RETRY);
-  readonly #listeners = new Map<string, { channel: Channel; listener: LocalListener }>();
-  readonly #held = new Map<Socket, { channel: string; timer: NodeJS.Timeout }>();
-  #wanted: StoredSubscription["listen"];
-  #mainListen: HostPort | undefined;
+  readonly #listeners: ChannelListeners;
+  readonly #held = new HeldConnections();
+  readonly #renewal = new GrantRenewal(() => void this.#renew());
+  /** The key that the user insists on. */
+  #fingerprint: string | undefined;
   #state: SubscriptionState = "negotiating";
   #error: IsthmusError | undefined;
   #grantText: string | undefined;
   #grant: GrantPayload | undefined;
+  /** Channels that the provider opens. */
+  #callbacks: readonly Channel[] = [];
   #link: Link | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #negotiating = false;
-  #closed = false;
+  #retryTimer: NodeJS.Timeout | undefined;
+  #isNegotiating = false;
+  /** What the negotiation under way is about to give is out of date already. */
+  #isStale = false;
+  #negotiatedAt = Number.NEGATIVE_INFINITY;
+  /** New connections wait for the negotiation under way. */
+  #isPatient = true;
+  #isClosed = false;
 
   /** @param stored what was remembered of it, or what the user asks for */
   constructor(world: SubscriptionWorld, stored: StoredSubscription, mainListen?: HostPort) {
@@ -92,9 +109,15 @@ export class Subscription {
     this.plain = stored.plain;
     this.accept = stored.accept;
     this.#fingerprint = stored.fingerprint;
-    this.#wanted = stored.listen;
-    this.#mainListen = mainListen;
     this.#logger = world.logger.child({ subscription: this.ref });
+    this.#listeners = new ChannelListeners(
+      {
+        connection: (socket, channel) => this.#open(socket, channel),
+        client: (channel, deliver, forget) => this.#openFlow(channel, deliver, forget),
+      },
+      stored.listen,
+      mainListen,
+    );
   }
 
   get ref(): string {
@@ -112,31 +135,34 @@ export class Subscription {
   /** What is remembered over a restart. */
   get stored(): StoredSubscription {
     const { id, service, user, plain } = this;
-    const listen = [...this.#listeners.values()].map(({ channel, listener }) => ({
-      channel: channel.id,
-      proto: channel.proto,
-      address: formatHostPort(listener.address),
-    }));
     return {
       id,
       service,
       user,
       plain,
       accept: { ...this.accept },
-      listen: listen.length > 0 ? listen : this.#wanted,
+      listen: this.#listeners.addresses,
       ...(this.#fingerprint === undefined ? {} : { fingerprint: this.#fingerprint }),
     };
   }
 
-  /** What the ISB is told of it at a login, if it is live. */
+  /**
+   * What the ISB is told of it at a login: the right to use it, as long as there is one. That it negotiates at the moment
+   * is no reason to withdraw it: connections may live on.
+   */
   get held(): { subscription: string; grant: string; allocation?: { ist: string; id: string } } | undefined {
-    if (this.#state !== "active" || this.#grantText === undefined) return undefined;
+    const isOurs = this.#grant?.sbr.key === this.#world.identity.publicKey;
+    if (this.#grantText === undefined || !isOurs || this.#isExpired) return undefined;
     const offer = this.#link?.ist?.offer;
     return {
       subscription: this.id,
       grant: this.#grantText,
       ...(offer ? { allocation: { ist: offer.ist.key, id: offer.allocation } } : {}),
     };
+  }
+
+  get #isExpired(): boolean {
+    return this.#grant !== undefined && this.#grant.exp * 1000 <= Date.now();
   }
 
   /**
@@ -150,7 +176,9 @@ export class Subscription {
   /** After a restart: listens where it did, and negotiates in the background until it works. */
   async resume(): Promise<void> {
     try {
-      await this.#listen(this.#wanted.map(({ channel, proto }) => ({ id: channel, proto, opener: "subscriber" })));
+      await this.#listeners.listen(
+        this.#listeners.addresses.map(({ channel, proto }) => ({ id: channel, proto, opener: "subscriber" })),
+      );
     } catch (error) {
       this.#error = toIsthmusError(error);
       this.#logger.warn({ err: error }, "a remembered port cannot be used");
@@ -158,45 +186,69 @@ export class Subscription {
     this.retrySoon();
   }
 
-  /** Something changed (the session is up, the provider is another process): negotiates at once if it is needed. */
+  /** Something changed (the session is up, the user trusts a key): negotiates at once if it is needed. */
   retrySoon(): void {
     if (this.#state !== "active") void this.#background();
   }
 
   /** The keys or grants that the provider had are gone. */
   renegotiate(): void {
-    if (this.#closed || this.#negotiating) return;
-    this.#state = "negotiating";
-    void this.#background();
+    if (this.#isNegotiating) this.#isStale = true;
+    else void this.#background();
+  }
+
+  /** The provider says that it does not know the keys in use. Those of a negotiation under way are newer. */
+  keysLost(): void {
+    if (!this.#isNegotiating) void this.#background();
+  }
+
+  /** The provider refused to open something. */
+  refused(code: Code): void {
+    const isOld = performance.now() - this.#negotiatedAt >= RIGHT_LOST_EVERY_MS;
+    if (RIGHT_LOST.has(code) && this.#state === "active" && isOld) this.renegotiate();
   }
 
   /** The ISB ended it. */
   ended(error: IsthmusError): void {
+    this.#renewal.stop();
+    this.#grantText = undefined;
+    this.#grant = undefined;
+    this.#link?.endSubscription(this.id, error.code);
+    // What is being negotiated is another right than the one that has ended.
+    if (this.#isNegotiating) return;
     this.#fail(error);
-    this.#link?.endSubscription(this.id);
     this.#retryLater();
   }
 
-  /** The ISB told another place to meet, or a renewed grant. */
+  /** The ISB told another place to meet, or a renewed grant. @throws IsthmusError `grant-invalid`, `grant-expired` */
   told(told: Told): void {
-    this.#use(told);
+    if (!this.#isClosed) this.#use(told);
+  }
+
+  /** The user accepted a key: where one was insisted on, it is this one from now on. */
+  trust(fingerprint: string): void {
+    if (this.#fingerprint !== undefined) this.#fingerprint = fingerprint;
+    this.#world.changed(this);
+    this.retrySoon();
   }
 
   /** The last word on an open that the provider's daemon asks for. @throws IsthmusError the refusal */
   admit(request: OpenRequest): HostPort {
-    const target = this.accept[request.channel];
-    if (request.opener !== "provider" || target === undefined) throw new IsthmusError("unknown-channel");
-    if (request.plain && !this.plain) throw new IsthmusError("plain-refused");
+    const { channel, opener, proto, plain } = request;
+    const isOffered = this.#callbacks.some(({ id, proto: offered }) => id === channel && offered === proto);
+    const target = Object.hasOwn(this.accept, channel) ? this.accept[channel] : undefined;
+    if (opener !== "provider" || !isOffered || target === undefined) throw new IsthmusError("unknown-channel");
+    if (plain && !this.plain) throw new IsthmusError("plain-refused");
     return parseHostPort(target)!;
   }
 
   close(): void {
-    this.#closed = true;
-    clearTimeout(this.#timer);
-    for (const { listener } of this.#listeners.values()) listener.close();
-    this.#listeners.clear();
-    this.#releaseHeld((socket) => socket.resetAndDestroy());
-    this.#link?.endSubscription(this.id);
+    this.#isClosed = true;
+    clearTimeout(this.#retryTimer);
+    this.#renewal.stop();
+    this.#listeners.close();
+    this.#held.reset();
+    this.#link?.endSubscription(this.id, "cancelled");
   }
 
   report(): Omit<SubscriptionReport, "tcp" | "udp"> {
@@ -209,7 +261,7 @@ export class Subscription {
       state: this.#state,
       ...(this.#error ? { code: this.#error.code, message: this.#error.message } : {}),
       ...(this.#link ? { fingerprint: fingerprintOf(this.#link.peer) } : {}),
-      listen: this.stored.listen,
+      listen: this.#listeners.addresses,
       connections: this.#link?.countOf(this.id) ?? 0,
       ...(this.#grant ? { grantExpires: new Date(this.#grant.exp * 1000).toISOString() } : {}),
     };
@@ -218,8 +270,8 @@ export class Subscription {
   // Negotiation
 
   async #background(): Promise<void> {
-    if (this.#negotiating || this.#closed) return;
-    clearTimeout(this.#timer);
+    if (this.#isNegotiating || this.#isClosed) return;
+    clearTimeout(this.#retryTimer);
     try {
       await this.#negotiate(BACKGROUND_WAIT_MS);
     } catch {
@@ -228,27 +280,34 @@ export class Subscription {
   }
 
   async #negotiate(waitMs: number): Promise<void> {
-    this.#negotiating = true;
+    this.#isNegotiating = true;
+    this.#isStale = false;
     this.#state = "negotiating";
+    this.#isPatient = true;
+    const patience = setTimeout(() => this.#stopWaiting(), PATIENCE_MS);
     try {
       const told = await this.#ask(waitMs);
-      if (this.#closed) return;
-      await this.#listen(told.channels.filter(({ opener }) => opener === "subscriber"));
+      this.#callbacks = told.channels.filter(({ opener }) => opener === "provider");
+      await this.#listeners.listen(told.channels.filter(({ opener }) => opener === "subscriber"));
       this.#use(told);
       this.#state = "active";
       this.#error = undefined;
+      this.#negotiatedAt = performance.now();
       this.#backoff.reset();
       this.#logger.info({ peer: fingerprintOf(told.peer.key), path: told.direct ? "direct" : "ist" }, "subscribed");
       this.#world.changed(this);
-      this.#releaseHeld((socket, channel) => this.#open(socket, channel));
+      this.#stopWaiting();
     } catch (error) {
-      this.#fail(toIsthmusError(error));
+      if (!this.#isClosed) this.#fail(toIsthmusError(error));
       throw error;
     } finally {
-      this.#negotiating = false;
+      clearTimeout(patience);
+      this.#isNegotiating = false;
+      if (this.#isStale) void this.#background();
     }
   }
 
+  /** @throws IsthmusError why there is no right to use the service; `cancelled` when it was closed meanwhile */
   async #ask(waitMs: number) {
     const { identity, staticKey, pins } = this.#world;
     const isb = this.#world.isb();
@@ -267,23 +326,30 @@ export class Subscription {
       },
       { id: requestId, timeoutMs: waitMs + NEGOTIATION_MS },
     );
-    const { peer, generation } = initiator.finish(Buffer.from(reply.handshake, "base64url"), Date.now());
+    if (this.#isClosed) {
+      // Nobody may have told the ISB that it is over, or before it had begun there.
+      void isb.request("unsubscribe", { subscription: this.id }).catch(() => undefined);
+      throw new IsthmusError("cancelled");
+    }
+    const { peer, generation } = initiator.finish(Buffer.from(reply.handshake, "base64url"), performance.now());
     if (peer !== reply.peer.key)
       throw new IsthmusError("handshake-failed", "the broker named another provider than answered");
     // Nothing else of what was told is used before the key is the right one.
     pins.check(this.ref, peer, reply.peer.rotations, this.#fingerprint);
+    // Once the key that was insisted on has led to this one, it is of no more use to whoever else may hold it.
+    if (this.#fingerprint !== undefined) this.#fingerprint = fingerprintOf(peer);
     const link = this.#world.obtainLink(peer);
-    this.#world.addGeneration(link, generation);
+    link.addGeneration(generation);
     if (this.#link !== link) {
-      this.#link?.endSubscription(this.id);
+      this.#link?.endSubscription(this.id, "peer-key-changed");
       this.#link = link;
     }
     return reply;
   }
 
+  /** What was told for a provider's former key is of no use any more; the negotiation brings the present one. */
   #use(told: Told): void {
-    const isb = this.#world.isb();
-    const issuer = isb?.login?.serverKey;
+    const issuer = this.#world.isb()?.login?.serverKey;
     const link = this.#link;
     if (!link || link.peer !== told.peer.key || issuer === undefined) return;
     const grant = verifyGrant(told.grant, issuer, Math.floor(Date.now() / 1000));
@@ -298,25 +364,24 @@ export class Subscription {
     this.#grant = grant;
     if (told.allocation) this.#world.useAllocation(link, told.allocation);
     if (told.direct) useDirect(link, told.direct, "subscriber");
-    this.#renewAtHalfLife(grant);
-  }
-
-  #renewAtHalfLife(grant: GrantPayload): void {
-    clearTimeout(this.#timer);
-    const at = ((grant.iat + grant.exp) / 2) * 1000;
-    this.#timer = setTimeout(() => void this.#renew(), Math.max(1000, at - Date.now()));
+    this.#renewal.schedule(grant);
   }
 
   async #renew(): Promise<void> {
+    const grant = this.#grant;
+    const link = this.#link;
+    if (!grant || !link) return;
     try {
       const isb = this.#world.isb();
       if (isb?.state !== "up") throw new IsthmusError("not-logged-in");
-      const { grant } = await isb.request("renew", { subscription: this.id });
-      this.#use({ peer: { user: this.user, key: this.#link!.peer }, grant });
+      const renewed = await isb.request("renew", { subscription: this.id });
+      if (!this.#isClosed && this.#link === link) this.#use({ peer: { user: this.user, key: link.peer }, ...renewed });
     } catch (error) {
-      if (this.#closed) return;
-      this.#logger.warn({ code: toIsthmusError(error).code }, "the grant could not be renewed yet");
-      this.#timer = setTimeout(() => void this.#renew(), RENEW_RETRY_MS);
+      if (this.#isClosed || this.#grant !== grant) return;
+      const { code } = toIsthmusError(error);
+      this.#logger.warn({ code }, "the grant could not be renewed yet");
+      if (this.#isExpired || !CODES[code].retry) this.renegotiate();
+      else this.#renewal.retry(grant);
     }
   }
 
@@ -324,86 +389,40 @@ export class Subscription {
     this.#error = error;
     this.#state = CODES[error.code].retry ? "waiting" : "failed";
     this.#logger.warn({ code: error.code }, `not subscribed: ${error.message}`);
+    this.#stopWaiting();
   }
 
   #retryLater(): void {
-    if (this.#closed) return;
-    clearTimeout(this.#timer);
-    const waitMs = this.#backoff.next(Date.now(), this.#state === "failed");
-    this.#timer = setTimeout(() => void this.#background(), waitMs);
+    if (this.#isClosed) return;
+    clearTimeout(this.#retryTimer);
+    const waitMs = this.#backoff.next(performance.now(), this.#state === "failed");
+    this.#retryTimer = setTimeout(() => void this.#background(), waitMs);
   }
 
-  // Listeners and what comes to them
+  // What comes to its listeners
 
-  /** Opens what is not open yet: the first TCP and the first UDP channel share one port, further ones have their own. */
-  async #listen(channels: Channel[]): Promise<void> {
-    for (const [id, { listener }] of this.#listeners) {
-      if (channels.some((channel) => channel.id === id)) continue;
-      this.#listeners.delete(id);
-      if (![...this.#listeners.values()].some((other) => other.listener === listener)) listener.close();
-    }
-    const missing = channels.filter(({ id }) => !this.#listeners.has(id));
-    const tcp = missing.find(({ proto }) => proto === "tcp");
-    const udp = missing.find(({ proto }) => proto === "udp");
-    const isFirst = this.#listeners.size === 0;
-    const groups =
-      isFirst && tcp && udp
-        ? [[tcp, udp], ...missing.filter((c) => c !== tcp && c !== udp).map((c) => [c])]
-        : missing.map((c) => [c]);
-    for (const [index, group] of groups.entries()) {
-      const remembered = this.#wanted.find(({ channel }) => channel === group[0]!.id)?.address;
-      const wanted = (remembered === undefined ? undefined : parseHostPort(remembered)) ??
-        (isFirst && index === 0 ? this.#mainListen : { host: this.#mainListen?.host ?? "127.0.0.1", port: 0 }) ?? {
-          host: "127.0.0.1",
-          port: 0,
-        };
-      const listener = await LocalListener.open(
-        wanted,
-        { tcp: group.some(({ proto }) => proto === "tcp"), udp: group.some(({ proto }) => proto === "udp") },
-        {
-          connection: (socket) => this.#open(socket, group.find(({ proto }) => proto === "tcp")!.id),
-          client: (deliver, forget) => this.#openFlow(group.find(({ proto }) => proto === "udp")!.id, deliver, forget),
-        },
-      );
-      for (const channel of group) this.#listeners.set(channel.id, { channel, listener });
-    }
+  /**
+   * There are keys and a grant: nobody else is needed for a connection, as long as the grant lasts (DESIGN section 3). So
+   * a negotiation that fails, or takes long, changes nothing for those that can do without it.
+   */
+  get #isUsable(): boolean {
+    return this.#grant !== undefined && !this.#isExpired && this.#link?.newest !== undefined;
+  }
+
+  #stopWaiting(): void {
+    this.#isPatient = false;
+    if (this.#isUsable) this.#held.release((socket, channel) => this.#open(socket, channel));
   }
 
   #open(socket: Socket, channel: string): void {
-    if (this.#state === "active" && this.#link?.newest) {
-      this.#link.openStream(socket, { subscription: this.id, channel, opener: "subscriber", plain: this.plain });
-    } else this.#hold(socket, channel);
-  }
-
-  /** A connection that comes while the subscription heals waits for it. */
-  #hold(socket: Socket, channel: string): void {
-    if (this.#held.size >= MOST_HELD || this.#closed) {
-      socket.resetAndDestroy();
-      return;
-    }
-    const timer = setTimeout(() => {
-      this.#held.delete(socket);
-      socket.resetAndDestroy();
-    }, HOLD_MS);
-    this.#held.set(socket, { channel, timer });
-    socket.on("error", () => undefined);
-    socket.once("close", () => {
-      clearTimeout(timer);
-      this.#held.delete(socket);
-    });
-  }
-
-  #releaseHeld(take: (socket: Socket, channel: string) => void): void {
-    for (const [socket, { channel, timer }] of [...this.#held]) {
-      clearTimeout(timer);
-      this.#held.delete(socket);
-      take(socket, channel);
-    }
+    if (this.#isClosed) socket.resetAndDestroy();
+    else if (this.#isPatient || !this.#isUsable) this.#held.hold(socket, channel);
+    else this.#link!.openStream(socket, { subscription: this.id, channel, opener: "subscriber", plain: this.plain });
   }
 
   #openFlow(channel: string, deliver: (payload: Buffer) => void, forget: () => void) {
     const meaning = { subscription: this.id, channel, opener: "subscriber" } as const;
-    const opened = this.#state === "active" ? this.#link?.openFlow(meaning, { deliver, close: forget }) : undefined;
+    const opened = this.#isUsable ? this.#link!.openFlow(meaning, { deliver, close: forget }) : undefined;
     if (!opened) return undefined;
     const { session, flow } = opened;
     return {

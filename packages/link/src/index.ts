@@ -10,6 +10,6 @@ export { CellPool } from "./open/cell-pool.ts";
 export { IdWindow } from "./open/id-window.ts";
 export { OPEN_DEADLINE_MS } from "./open/opener.ts";
 export { OpenerStream } from "./open/opener-stream.ts";
-export type { Endpoint, Leg, Stream, StreamEnvironment, StreamMessage } from "./open/stream.ts";
+export type { Endpoint, Leg, LegOutcome, Stream, StreamEnvironment, StreamMessage } from "./open/stream.ts";
 export type { FlowEndpoint, FlowMeaning, UdpFlow } from "./udp/flow.ts";
 export type { UdpSession } from "./udp/udp-session.ts";

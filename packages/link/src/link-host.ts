@@ -24,6 +24,8 @@ export interface LinkHost {
    * @throws IsthmusError the refusal, told to the peer
    */
   admit(link: Link, request: OpenRequest): HostPort;
+  /** From now on the link may be found by these keys, as long as it holds them. */
+  keysAdded(link: Link, generation: string): void;
   /** The peer does not hold our newest keys: somebody must subscribe again. */
   keysLost(link: Link): void;
   /** No place to meet works, or the direct one failed: an allocation is needed. */
@@ -32,6 +34,8 @@ export interface LinkHost {
   suspect(link: Link): void;
   /** How a stream ended, for counters. `direction` is this side's: it opened or answered. */
   streamEnded(link: Link, subscription: string, code: Code, direction: "opened" | "answered"): void;
+  /** The peer refused a UDP flow of this side. */
+  flowRefused(link: Link, subscription: string, code: Code): void;
   /** Counters of what was dropped or refused without a stream to blame. */
   count(event: LinkEvent): void;
 }

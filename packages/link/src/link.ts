@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import {
   type AllocationOffer,
+  type Code,
   decodeControlFrame,
   encodeLegHeader,
   encodeUnknownGeneration,
@@ -24,10 +25,12 @@ import { DirectMeeting } from "./meeting/direct-meeting.ts";
 import { IstMeeting } from "./meeting/ist-meeting.ts";
 import { LegDialer } from "./meeting/leg-dialer.ts";
 import { Opens } from "./open/opens.ts";
+import type { LegOutcome } from "./open/stream.ts";
 import { streamCarrier, udpCarrier } from "./udp/carriers.ts";
 import type { FlowEndpoint, FlowMeaning, UdpFlow } from "./udp/flow.ts";
 import type { DatagramCarrier, UdpPath } from "./udp/path.ts";
-import { type CarrierEvents, UdpSession } from "./udp/udp-session.ts";
+import type { CarrierEvents } from "./udp/paths.ts";
+import { UdpSession } from "./udp/udp-session.ts";
 
 /** Keys older than this are replaced by a handshake over control, without the ISB. */
 const REKEY_AFTER_MS = 12 * 3600 * 1000;
@@ -70,11 +73,13 @@ export class Link {
   readonly #dialer: LegDialer;
   readonly opens: Opens;
   #direct: DirectMeeting | undefined;
+  /** What takes the place of the direct meeting once that is down: one that is up is not given up for another. */
+  #nextDirect: { isDialler: boolean; addresses: HostPort[] } | undefined;
   #ist: IstMeeting | undefined;
   /** Legs under way may still meet at the former IST. */
   #formerIst: IstMeeting | undefined;
   #rekeying: { initiator: Initiator; since: number } | undefined;
-  #keysLostAt = 0;
+  #keysLostAt = Number.NEGATIVE_INFINITY;
   #pings = 0;
   #pongAt = 0;
   readonly #housekeeping: NodeJS.Timeout;
@@ -92,23 +97,32 @@ export class Link {
     this.#dialer = new LegDialer({
       ist: (allocation) => this.#istOf(allocation),
       direct: () => this.#direct,
-      openByLeg: (state, message) => this.opens.openByLeg(state, message),
+      openByLeg: (state, message) => {
+        this.#proved(state);
+        return this.opens.openByLeg(state, message);
+      },
       refused: () => this.#host.count("leg-refused"),
     });
     this.opens = new Opens(this, this.#host, this.#dialer);
     this.#housekeeping = setInterval(() => this.#tidy(), HOUSEKEEPING_MS);
-    this.#pinger = setInterval(() => void this.checkDirect(), DIRECT_PING_MS);
+    this.#pinger = setInterval(() => this.checkDirect(), DIRECT_PING_MS);
   }
 
   // Keys
 
   /** A handshake made new keys: they are used from now on, older ones are still accepted for a while. */
   addGeneration(generation: Generation): void {
-    if (this.#states.has(generation.id)) return;
+    if (this.#closed || this.#states.has(generation.id)) return;
     const state = new GenerationState(generation);
     this.#states.set(generation.id, state);
     this.#udp.set(generation.id, this.#createUdp(state));
-    while (this.#states.size > MOST_GENERATIONS) this.#forget(this.#states.values().next().value!);
+    this.#host.keysAdded(this, generation.id);
+    if (state.isProved) this.#forgetFormerLives(state);
+    if (this.#states.size > MOST_GENERATIONS) {
+      const older = [...this.#states.values()].slice(0, -1);
+      // Anybody who repeats the peer's first message can make keys that are never proved: they go first.
+      this.#forget(older.find(({ isProved }) => !isProved) ?? older[0]!);
+    }
     this.#direct?.start();
     this.opens.retry();
   }
@@ -141,7 +155,7 @@ export class Link {
   setAllocation(offer: AllocationOffer): IstMeeting {
     if (this.#ist?.offer.allocation === offer.allocation) return this.#ist;
     this.#formerIst = this.#ist;
-    this.#ist = new IstMeeting(offer, () => Date.now());
+    this.#ist = new IstMeeting(offer, () => performance.now());
     this.opens.retry();
     return this.#ist;
   }
@@ -156,9 +170,17 @@ export class Link {
     this.opens.retry();
   }
 
-  /** One of the two is reachable. @param addresses the peer's leg port, empty where the peer dials */
+  /**
+   * One of the two is reachable. Where both are, what is told of two subscriptions may differ: whatever way is up stays.
+   * @param addresses the peer's leg port, empty where the peer dials
+   */
   setDirect(isDialler: boolean, addresses: HostPort[]): void {
-    if (this.#direct?.isSame(isDialler, addresses)) return;
+    this.#nextDirect = undefined;
+    if (this.#closed || this.#direct?.isSame(isDialler, addresses)) return;
+    if (this.#direct?.isUp) {
+      this.#nextDirect = { isDialler, addresses };
+      return;
+    }
     this.#direct?.close();
     this.#direct = new DirectMeeting({
       isDialler,
@@ -182,12 +204,22 @@ export class Link {
     return undefined;
   }
 
-  meetingSettled(rendezvous: Rendezvous, joined: boolean): void {
+  /** @param open whether this side opened, and so chose the place, which is its to give back */
+  meetingSettled(rendezvous: Rendezvous, outcome: LegOutcome, open: { isOurs: boolean }): void {
+    const hasFailed = outcome === "failed";
     if (rendezvous.at === "direct") {
-      this.#direct?.legSettled(joined);
-      if (!joined) void this.checkDirect();
-    } else this.#istOf(rendezvous.allocation)?.settled(rendezvous, "tcp", !joined);
-    if (!joined) this.#host.suspect(this);
+      if (outcome !== "given-up") this.#direct?.legSettled(!hasFailed);
+      if (hasFailed) this.checkDirect();
+    } else if (open.isOurs) this.#istOf(rendezvous.allocation)?.settled(rendezvous, "tcp", outcome !== "joined");
+    if (hasFailed) this.#host.suspect(this);
+  }
+
+  /** Allocations that something of this link still meets at, the present one among them. */
+  get allocations(): Set<string> {
+    const used = this.opens.allocations;
+    for (const session of this.#udp.values()) for (const allocation of session.allocations) used.add(allocation);
+    if (this.#ist) used.add(this.#ist.offer.allocation);
+    return used;
   }
 
   // Streams
@@ -204,7 +236,8 @@ export class Link {
     const state = this.#states.get(header.generation);
     if (!state || header.side === state.generation.role) socket.destroy();
     else if (header.kind === "control") {
-      if (!this.#direct || this.#direct.isDialler) this.setDirect(false, []);
+      // Before the ISB told of it, or though this side was told to dial: the peer reaches this side, so it is used.
+      if (!this.#direct) this.setDirect(false, []);
       this.#direct!.accept(socket);
     } else this.#dialer.accept(socket, header, state);
   }
@@ -213,8 +246,11 @@ export class Link {
 
   /** An application here sends to a channel. */
   openFlow(meaning: FlowMeaning, endpoint: FlowEndpoint): { session: UdpSession; flow: UdpFlow } | undefined {
-    // Keys under which a path is up save making another one.
-    const withPath = [...this.#udp].findLast(([, { path }]) => path)?.[1];
+    // Keys under which a path is up save making another one, unless they are due to be replaced.
+    const now = performance.now();
+    const withPath = [...this.#udp].findLast(
+      ([id, { path }]) => path && now - this.#states.get(id)!.generation.created < REKEY_AFTER_MS,
+    )?.[1];
     const session = withPath ?? (this.newest && this.#udp.get(this.newest.generation.id));
     return session && { session, flow: session.open(meaning, endpoint) };
   }
@@ -222,13 +258,20 @@ export class Link {
   /** A direct path's dialler sent its leg header from somewhere: its datagrams come from there. */
   acceptDatagrams(header: LegHeader, carrier: (events: CarrierEvents) => DatagramCarrier): boolean {
     const state = this.#states.get(header.generation);
-    if (!state || header.side === state.generation.role) return false;
+    if (!state || header.kind !== "leg" || header.side === state.generation.role) return false;
     return this.#udp.get(header.generation)?.bindCarrier(header.openId, carrier) ?? false;
   }
 
   /** The path that carries datagrams, if there is one. */
   get udpPath(): UdpPath | undefined {
     return [...this.#udp.values()].findLast(({ path }) => path)?.path;
+  }
+
+  /** Streams and flows, of all subscriptions. */
+  get size(): number {
+    let size = this.opens.size;
+    for (const session of this.#udp.values()) size += session.size;
+    return size;
   }
 
   countOf(subscription: string): number {
@@ -277,10 +320,27 @@ export class Link {
       this.#host.count("control-forged");
       return;
     }
-    state.isProved = true;
+    this.#proved(state);
     if (typeof via === "object") this.#direct?.prove(via);
     if (opened.is === "unknown") this.#host.count("control-unknown");
     else this.#take(state, opened.message, via);
+  }
+
+  #proved(state: GenerationState): void {
+    if (state.isProved || this.#states.get(state.generation.id) !== state) return;
+    state.isProved = true;
+    this.#forgetFormerLives(state);
+  }
+
+  /**
+   * A static key belongs to one process. When the peer shows another one, its earlier process is gone, and with it all
+   * that was under its keys: what still goes there would wait in vain.
+   */
+  #forgetFormerLives(newer: GenerationState): void {
+    for (const state of [...this.#states.values()]) {
+      if (state === newer) return;
+      if (state.generation.peerStatic !== newer.generation.peerStatic) this.#forget(state);
+    }
   }
 
   #take(state: GenerationState, message: LinkControlMessage, via: ControlVia): void {
@@ -292,10 +352,11 @@ export class Link {
         break;
       case "refused":
         state.openers.get(message.id)?.refused(message.attempt, message.code);
-        udp.refused(message.id);
+        udp.pathEnded(message.id);
         break;
       case "cancel":
         state.answerers.get(message.id)?.cancel(message.attempt);
+        udp.pathEnded(message.id);
         break;
       case "flow":
         udp.flowByPeer(message);
@@ -304,6 +365,8 @@ export class Link {
         udp.flowKnown(message.flow);
         break;
       case "flowRefused":
+        udp.flowRefused(message.flow, message.code);
+        break;
       case "flowEnd":
         udp.flowEnded(message.flow);
         break;
@@ -320,7 +383,7 @@ export class Link {
         this.#answerVia(state.control.seal({ t: "pong", n: message.n }), via);
         break;
       case "pong":
-        this.#pongAt = Date.now();
+        if (via === this.#direct?.control) this.#pongAt = performance.now();
         break;
     }
   }
@@ -332,15 +395,15 @@ export class Link {
   }
 
   /** Asks the direct control connection for a sign of life; without one within 2 s it is given up. */
-  async checkDirect(): Promise<void> {
+  checkDirect(): void {
     const { newest } = this;
-    if (!this.#direct?.isUp || !newest) return;
-    const asked = Date.now();
-    this.#direct.send(newest.control.seal({ t: "ping", n: this.#pings++ }));
-    const { promise, resolve } = Promise.withResolvers<void>();
-    setTimeout(resolve, DIRECT_PONG_MS).unref();
-    await promise;
-    if (this.#pongAt < asked && !this.#closed) this.#direct?.drop();
+    const control = this.#direct?.control;
+    if (!control || !newest) return;
+    const asked = performance.now();
+    this.#sendPing(control);
+    setTimeout(() => {
+      if (this.#pongAt < asked) control.close();
+    }, DIRECT_PONG_MS).unref();
   }
 
   #sendPing(connection: ControlConnection): void {
@@ -349,12 +412,20 @@ export class Link {
   }
 
   #directChanged(): void {
+    const next = this.#nextDirect;
+    if (next && !this.#direct?.isUp) {
+      this.setDirect(next.isDialler, next.addresses);
+      return;
+    }
     if (!this.#direct?.isUsable && this.#direct?.isDialler && !this.#ist) this.#host.needAllocation(this);
+    const { newest } = this;
+    // A peer that does not hold these keys any more says so, and nothing has to wait until an open fails.
+    if (newest && !this.#direct?.isUp) this.tell(newest, { t: "ping", n: this.#pings++ });
     this.opens.retry();
   }
 
   #hintKeysLost(generation: string): void {
-    const now = Date.now();
+    const now = performance.now();
     if (!this.#states.has(generation) || now - this.#keysLostAt < KEYS_LOST_EVERY_MS) return;
     this.#keysLostAt = now;
     this.#host.keysLost(this);
@@ -373,7 +444,7 @@ export class Link {
 
   #answerRekey(state: GenerationState, handshake: string): void {
     try {
-      const answer = respond(this.#rekeyContext(state), Buffer.from(handshake, "base64url"), Date.now());
+      const answer = respond(this.#rekeyContext(state), Buffer.from(handshake, "base64url"), performance.now());
       if (answer.peer !== this.peer) throw new IsthmusError("peer-key-changed");
       this.addGeneration(answer.generation);
       this.tell(state, { t: "rekeyed", handshake: answer.message.toString("base64url") });
@@ -387,7 +458,7 @@ export class Link {
     this.#rekeying = undefined;
     if (!initiator) return;
     try {
-      const { peer, generation } = initiator.finish(Buffer.from(handshake, "base64url"), Date.now());
+      const { peer, generation } = initiator.finish(Buffer.from(handshake, "base64url"), performance.now());
       if (peer !== this.peer) throw new IsthmusError("peer-key-changed");
       this.addGeneration(generation);
     } catch (error) {
@@ -406,17 +477,18 @@ export class Link {
 
   // Ends
 
-  /** Ends everything of one subscription. */
-  endSubscription(subscription: string): void {
-    this.opens.end({ subscription });
+  /** Ends everything of one subscription. @param code why, as far as the peer still hears it */
+  endSubscription(subscription: string, code: Code): void {
+    this.opens.end({ subscription }, code);
     for (const session of this.#udp.values()) session.end(subscription);
   }
 
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#housekeeping);
     clearInterval(this.#pinger);
-    this.opens.end({});
+    this.opens.end({}, "shutting-down");
     this.#dialer.close();
     this.#direct?.close();
     for (const session of this.#udp.values()) session.close();
@@ -424,21 +496,16 @@ export class Link {
     this.#states.clear();
   }
 
-  /** The peer's process is another one: what was under the old keys is dead. */
-  peerRestarted(): void {
-    for (const state of [...this.#states.values()]) this.#forget(state);
-  }
-
   #forget(state: GenerationState): void {
     const { id } = state.generation;
-    this.opens.end({ generation: id });
+    this.opens.end({ generation: id }, "unknown-generation");
     this.#states.delete(id);
     this.#udp.get(id)?.close();
     this.#udp.delete(id);
   }
 
   #tidy(): void {
-    const now = Date.now();
+    const now = performance.now();
     this.#rekeyIfOld(now);
     this.#ist?.tidy();
     const { newest } = this;
@@ -476,6 +543,7 @@ export class Link {
       },
       carry: (path, rendezvous, events) => this.#carry(generation, path, rendezvous, events),
       admit: (meaning) => this.#host.admit(this, { ...meaning, proto: "udp", plain: false }),
+      refused: (subscription, code) => this.#host.flowRefused(this, subscription, code),
       count: (event) => this.#host.count(event),
     });
   }
@@ -484,7 +552,7 @@ export class Link {
     if (this.#direct?.isUp && !allowStream) return { at: "direct" };
     if (!this.#ist) {
       this.#host.needAllocation(this);
-      return undefined;
+      return this.#direct?.isUp ? { at: "direct" } : undefined;
     }
     if (allowStream) return { at: "stream", allocation: this.#ist.offer.allocation };
     return this.#ist.chooseUdp();
@@ -504,7 +572,7 @@ export class Link {
       if (!address) throw new IsthmusError("unsupported-rendezvous");
       return udpCarrier(address, events);
     }
-    const socket = connectTo(meeting.streamAddress(0));
+    const socket = connectTo(meeting.streamAddress(Math.floor(path.id / 2)));
     socket.once("connect", () => {
       socket.write(meeting.legHeader({ generation: generation.id, openId: path.id, attempt: 0 }));
       events.ready();

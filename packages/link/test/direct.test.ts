@@ -172,7 +172,7 @@ describe("control", () => {
   it("asks for new keys when the peer lost them", async () => {
     const { a, b } = await setUp("b", echo);
     await vi.waitFor(() => expect(a.link.direct?.isUp).toBe(true));
-    b.link.peerRestarted();
+    b.restart();
     const client = await open(a);
     client.write("x");
     await vi.waitFor(() => expect(a.keysLost).toBeGreaterThan(0), { timeout: 8000 });

@@ -57,7 +57,7 @@ describe("Noise framework against published vectors", () => {
         expect(reader.read(message).payload.toString("hex")).toBe(payload);
       }
       const result = initiator.finish();
-      expect(responder.finish()).toEqual(result);
+      expect({ ...responder.finish(), remoteStatic: undefined }).toEqual({ ...result, remoteStatic: undefined });
       const ciphers = [new CipherState(result.initiatorToResponder), new CipherState(result.responderToInitiator)];
       for (const [offset, { payload, ciphertext }] of vector.messages.slice(handshakeMessages).entries()) {
         // In these vectors the initiator always sends the first transport message.

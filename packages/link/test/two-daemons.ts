@@ -16,7 +16,7 @@ import {
 /** One daemon's half: a link, its leg port, and a control way to the other half that can be switched off. */
 export class Half {
   readonly identity = createIdentity();
-  readonly staticKey = createStaticKey();
+  staticKey = createStaticKey();
   readonly legPort: LegPort;
   readonly counted = new Map<LinkEvent, number>();
   readonly ended: string[] = [];
@@ -57,10 +57,12 @@ export class Half {
         if (typeof this.target === "string") throw new IsthmusError(this.target);
         return this.target;
       },
+      keysAdded: () => undefined,
       keysLost: () => this.keysLost++,
       needAllocation: () => this.needsAllocation++,
       suspect: () => undefined,
       streamEnded: (_link, _subscription, code, direction) => this.ended.push(`${direction} ${code}`),
+      flowRefused: (_link, _subscription, code) => this.ended.push(`flow ${code}`),
       count: (event) => this.#count(event),
     };
     this.link = new Link({
@@ -70,6 +72,13 @@ export class Half {
       host,
       logger: silentLogger(),
     });
+  }
+
+  /** The process is another one: keys and connections are gone, the device's key and the leg port are the same. */
+  restart(): void {
+    this.link.close();
+    this.staticKey = createStaticKey();
+    this.join(this.other);
   }
 
   close(): void {

@@ -14,7 +14,10 @@ export class Generation {
   readonly id: string;
   readonly role: NoiseRole;
   readonly suite: Suite;
+  /** As the clock of whoever made it says, milliseconds. */
   readonly created: number;
+  /** The peer's X25519 key, base64url: it belongs to one process of the peer. */
+  readonly peerStatic: string;
   readonly send: DirectionKeys;
   readonly receive: DirectionKeys;
   /** Key of the HMAC in leg headers where direct, the same for both. */
@@ -25,6 +28,7 @@ export class Generation {
     this.role = role;
     this.suite = suite;
     this.created = created;
+    this.peerStatic = result.remoteStatic!.toString("base64url");
     const fromInitiator = new DirectionKeys(result.initiatorToResponder);
     const fromResponder = new DirectionKeys(result.responderToInitiator);
     this.send = role === 0 ? fromInitiator : fromResponder;

@@ -85,6 +85,7 @@ export function respond(
   });
   const { payload: clear, h } = noise.read(message);
   const peer = readPayload("initiator", clear, h);
+  if (peer.key === context.identity.publicKey) throw new IsthmusError("handshake-failed", "the peer is oneself");
   const answer = noise.write((hash) => makePayload("responder", context.identity, hash));
   const generation = new Generation(noise.finish(), 1, agreedSuite(peer.prefer), now);
   return { peer: peer.key, message: answer, generation };

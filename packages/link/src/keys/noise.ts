@@ -184,6 +184,8 @@ export interface HandshakeResult {
   initiatorToResponder: Buffer;
   responderToInitiator: Buffer;
   hash: Buffer;
+  /** Nothing where the pattern transmits none. */
+  remoteStatic: Buffer | undefined;
 }
 
 /** Section 5.3. The caller alternates {@link write} and {@link read} as the pattern says. */
@@ -212,10 +214,6 @@ export class HandshakeState {
    */
   get h(): Buffer {
     return this.#symmetric.h;
-  }
-
-  get remoteStatic(): Buffer | undefined {
-    return this.#rs;
   }
 
   /** @param payload the payload, or a function that is given the hash over everything before it */
@@ -260,7 +258,7 @@ export class HandshakeState {
   /** After the last message. */
   finish(): HandshakeResult {
     const [initiatorToResponder, responderToInitiator] = this.#symmetric.split();
-    return { initiatorToResponder, responderToInitiator, hash: this.#symmetric.h };
+    return { initiatorToResponder, responderToInitiator, hash: this.#symmetric.h, remoteStatic: this.#rs };
   }
 
   /** The first letter is the initiator's key, the second the responder's. */

@@ -2,6 +2,8 @@ import type { Socket } from "node:net";
 import type { Endpoint } from "../open/stream.ts";
 
 const RESET_LATER_MS = 1000;
+/** A connection whose two directions have ended is closed after this, though the other side never closes its own. */
+const LINGER_MS = 10_000;
 
 /** A TCP connection (opened with `allowHalfOpen`) as a stream uses it. */
 export class SocketEndpoint implements Endpoint {
@@ -29,6 +31,17 @@ export class SocketEndpoint implements Endpoint {
     else this.#socket.resetAndDestroy();
   }
 
+  close(): void {
+    const close = (): void => {
+      const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS);
+      this.#socket.once("close", () => clearTimeout(timer));
+    };
+    // Never before everything is written: a reader that takes its time must not see a clean end too early.
+    if (this.#socket.destroyed) return;
+    if (this.#socket.writableFinished) close();
+    else this.#socket.once("finish", close);
+  }
+
   pause(): void {
     this.#socket.pause();
   }
@@ -47,7 +60,7 @@ export interface SocketEvents {
   lost(): void;
 }
 
-/** Reports a connected socket's events; a loss once, an orderly close (both ends seen) never. */
+/** Reports a socket's events, also an end that came before; a loss once, an orderly close (both ends seen) never. */
 export function listenTo(socket: Socket, events: SocketEvents): void {
   socket.on("data", (chunk: Buffer) => events.data(chunk));
   socket.on("end", () => events.end());
@@ -56,4 +69,6 @@ export function listenTo(socket: Socket, events: SocketEvents): void {
   socket.on("close", (hadError) => {
     if (hadError || !socket.readableEnded || !socket.writableFinished) events.lost();
   });
+  if (socket.closed) events.lost();
+  else if (socket.readableEnded) events.end();
 }

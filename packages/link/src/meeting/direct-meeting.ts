@@ -9,6 +9,8 @@ const CONNECT_TIMEOUT_MS = 3000;
 /** Waiting time before the control connection is dialled again, doubling up to the limit. */
 const REDIAL_FIRST_MS = 250;
 const REDIAL_MOST_MS = 30_000;
+/** Connections that may wait for their proof; whoever saw a header on its way can show it again. */
+const MOST_UNPROVED = 8;
 /** Legs that fail in a row, though the control connection stands, before other places are used for so long. */
 const LEG_FAILURES = 2;
 const AVOID_MS = 30_000;
@@ -34,11 +36,10 @@ export interface DirectMeetingOptions {
 export class DirectMeeting {
   readonly #options: DirectMeetingOptions;
   #control: ControlConnection | undefined;
-  /** Stands, but nothing sealed by the peer came on it yet: it may be anybody. */
-  #unproved: ControlConnection | undefined;
+  /** Stand, but nothing sealed by the peer came on them yet: they may be anybody's. They end by these timers. */
+  readonly #unproved = new Map<ControlConnection, NodeJS.Timeout>();
   #dialling: Socket | undefined;
   #redial: NodeJS.Timeout | undefined;
-  #proof: NodeJS.Timeout | undefined;
   #redialMs = REDIAL_FIRST_MS;
   #address = 0;
   #legFailures = 0;
@@ -65,7 +66,7 @@ export class DirectMeeting {
 
   /** Whether an open can meet here: the dialler may try at once, the other side needs the control connection. */
   get isUsable(): boolean {
-    if (this.#closed || Date.now() < this.#avoidUntil) return false;
+    if (this.#closed || performance.now() < this.#avoidUntil) return false;
     return this.isUp || (this.isDialler && !this.failed);
   }
 
@@ -77,7 +78,13 @@ export class DirectMeeting {
 
   /** Dials the control connection, where this side is the dialler and none is there. */
   start(): void {
-    if (this.isDialler && !this.#control && !this.#unproved && !this.#dialling) this.#dial();
+    clearTimeout(this.#redial);
+    if (this.isDialler && !this.#control && this.#unproved.size === 0 && !this.#dialling) this.#dial();
+  }
+
+  /** The connection that control messages take. */
+  get control(): ControlConnection | undefined {
+    return this.#control;
   }
 
   send(frame: Buffer): boolean {
@@ -91,20 +98,13 @@ export class DirectMeeting {
 
   /** Something that only the peer can have sealed came on this connection. */
   prove(connection: ControlConnection): void {
-    if (connection !== this.#unproved) return;
+    if (!this.#forgetUnproved(connection)) return;
     const older = this.#control;
-    this.#unproved = undefined;
     this.#control = connection;
     older?.close();
-    clearTimeout(this.#proof);
     this.failed = false;
     this.#redialMs = REDIAL_FIRST_MS;
     this.#options.changed();
-  }
-
-  /** Gives the control connection up: it gave no sign of life. */
-  drop(): void {
-    this.#control?.close();
   }
 
   /** A leg met here, or did not: after two that did not, in a row, other places are used for a while. */
@@ -117,19 +117,20 @@ export class DirectMeeting {
     if (!this.isUp) this.failed = true;
     if (++this.#legFailures < LEG_FAILURES) return;
     this.#legFailures = 0;
-    this.#avoidUntil = Date.now() + AVOID_MS;
+    this.#avoidUntil = performance.now() + AVOID_MS;
     this.#options.changed();
   }
 
   close(): void {
     this.#closed = true;
     clearTimeout(this.#redial);
-    clearTimeout(this.#proof);
     this.#dialling?.destroy();
-    this.#unproved?.close();
     this.#control?.close();
-    this.#unproved = undefined;
     this.#control = undefined;
+    for (const connection of [...this.#unproved.keys()]) {
+      this.#forgetUnproved(connection);
+      connection.close();
+    }
   }
 
   #dial(): void {
@@ -161,8 +162,9 @@ export class DirectMeeting {
     this.#address++;
     if (!this.isUp) this.failed = true;
     this.#options.changed();
+    if (this.#closed) return;
     clearTimeout(this.#redial);
-    this.#redial = setTimeout(() => this.#dial(), this.#redialMs);
+    this.#redial = setTimeout(() => this.start(), this.#redialMs);
     this.#redialMs = Math.min(this.#redialMs * 2, REDIAL_MOST_MS);
   }
 
@@ -171,20 +173,31 @@ export class DirectMeeting {
       frame: (frame) => this.#options.frame(frame, connection),
       closed: () => this.#lost(connection),
     });
-    this.#unproved?.close();
-    this.#unproved = connection;
-    clearTimeout(this.#proof);
-    this.#proof = setTimeout(() => connection.close(), CONNECT_TIMEOUT_MS);
+    const oldest = this.#unproved.keys().next().value;
+    if (oldest && this.#unproved.size >= MOST_UNPROVED) {
+      this.#forgetUnproved(oldest);
+      oldest.close();
+    }
+    this.#unproved.set(
+      connection,
+      setTimeout(() => connection.close(), CONNECT_TIMEOUT_MS),
+    );
     return connection;
   }
 
+  /** @returns whether it was one of them */
+  #forgetUnproved(connection: ControlConnection): boolean {
+    clearTimeout(this.#unproved.get(connection));
+    return this.#unproved.delete(connection);
+  }
+
   #lost(connection: ControlConnection): void {
-    if (connection === this.#unproved) {
-      this.#unproved = undefined;
-      clearTimeout(this.#proof);
-    } else if (connection === this.#control) this.#control = undefined;
-    else return;
+    const wasUnproved = this.#forgetUnproved(connection);
+    if (connection === this.#control) this.#control = undefined;
+    else if (!wasUnproved) return;
+    // Another one that stands, or is about to, makes up for it.
+    if (this.#control || this.#unproved.size > 0 || this.#dialling || this.#closed) return;
     if (this.isDialler) this.#dialFailed();
-    else if (!this.#closed) this.#options.changed();
+    else this.#options.changed();
   }
 }

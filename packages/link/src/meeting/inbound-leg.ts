@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { decodePreface, type LegHeader, PREFACE_BYTES } from "@isthmus/protocol";
+import { decodePreface, IsthmusError, type LegHeader, PREFACE_BYTES } from "@isthmus/protocol";
 import type { Generation } from "../keys/generation.ts";
 import { type LegEvent, LegStream } from "../leg/leg-stream.ts";
 import type { Leg, OpenMessage } from "../open/stream.ts";
@@ -42,9 +42,12 @@ export function readInboundLeg(
       if (leg) leg.event(event);
       else if (event.is === "open") {
         clearTimeout(timer);
+        if (!belongsTo(event.message, header)) throw new IsthmusError("bad-record", "the open is for another leg");
         leg = handlers.sealed(event.message, codec);
         if (!leg) socket.resetAndDestroy();
-      } else if (event.is !== "preface") refuse();
+      } else if (event.is !== "preface" && !socket.destroyed) {
+        throw new IsthmusError("bad-record", "the first record is no open");
+      }
     };
     const onData = (chunk: Buffer): void => {
       if (leg) {
@@ -90,4 +93,9 @@ export function readInboundLeg(
   };
   socket.on("data", onFirst);
   socket.resume();
+}
+
+/** A leg carries the open of itself and of no other, sealed and direct as it is. */
+function belongsTo({ id, attempt, proto, plain, rendezvous }: OpenMessage, header: LegHeader): boolean {
+  return id === header.openId && attempt === header.attempt && proto === "tcp" && !plain && rendezvous.at === "direct";
 }

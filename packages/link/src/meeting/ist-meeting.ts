@@ -26,10 +26,12 @@ export interface CellRequests {
 export class IstMeeting {
   readonly offer: AllocationOffer;
   readonly #now: () => number;
+  /** Outlives the session: cells that are in use stay so. */
   #pool: CellPool | undefined;
+  #joined = false;
   #requests: CellRequests | undefined;
   #growing = false;
-  /** Where the session to the IST stands: the host that was reached. */
+  /** Where the session to the IST stands or stood last: the host that was reached. */
   #reached: HostPort | undefined;
   peerJoined = false;
 
@@ -39,11 +41,11 @@ export class IstMeeting {
   }
 
   get joined(): boolean {
-    return this.#pool !== undefined;
+    return this.#joined;
   }
 
   get cells(): number[] {
-    return this.#pool?.numbers ?? [];
+    return this.#joined ? this.#pool!.numbers : [];
   }
 
   /** The session to the IST is up and this side has joined. */
@@ -52,11 +54,12 @@ export class IstMeeting {
     this.#requests = requests;
     this.#pool ??= new CellPool(this.offer.side, limits.halfMs);
     this.#pool.update(cells);
+    this.#joined = true;
   }
 
   /** The session is down: cells may be gone or known to others alone, so only the stream endpoint is used. */
   setLeft(): void {
-    this.#pool = undefined;
+    this.#joined = false;
     this.#requests = undefined;
     this.peerJoined = false;
   }
@@ -68,8 +71,8 @@ export class IstMeeting {
   /** Where the legs of an attempt meet. A cell that is chosen is this open's until {@link settled}. */
   choose(attempt: number): Rendezvous {
     const allocation = this.offer.allocation;
-    if (this.#pool && this.peerJoined && attempt < CELL_ATTEMPTS) {
-      const cell = this.#pool.take("tcp", this.#now());
+    if (this.#joined && this.peerJoined && attempt < CELL_ATTEMPTS) {
+      const cell = this.#pool!.take("tcp", this.#now());
       if (cell !== undefined) return { at: "cell", allocation, cell, mode: "passive" };
       this.#grow();
     }
@@ -78,8 +81,8 @@ export class IstMeeting {
 
   /** A cell for a UDP path, which keeps it for life. */
   chooseUdp(): Rendezvous | undefined {
-    if (!this.#pool || !this.peerJoined) return undefined;
-    const cell = this.#pool.take("udp", this.#now());
+    if (!this.#joined || !this.peerJoined) return undefined;
+    const cell = this.#pool!.take("udp", this.#now());
     if (cell !== undefined) return { at: "cell", allocation: this.offer.allocation, cell, mode: "passive" };
     this.#grow();
     return undefined;
@@ -91,19 +94,23 @@ export class IstMeeting {
 
   /** Gives idle cells back; to be called now and then. */
   tidy(): void {
-    const idle = this.#pool?.idle(this.#now()) ?? [];
-    if (idle.length > 0) void this.#requests?.shrink(idle);
+    if (!this.#requests) return;
+    const idle = this.#pool!.retireIdle(this.#now());
+    if (idle.length > 0) void this.#requests.shrink(idle);
   }
 
   /** Address of this side's port of a cell; nothing when the cell is not known (any more). */
   cellAddress(cell: number): HostPort | undefined {
-    const port = this.#pool?.portOf(cell);
-    return port === undefined ? undefined : { host: this.#host(0).host, port };
+    const port = this.#joined ? this.#pool!.portOf(cell) : undefined;
+    return port === undefined ? undefined : { host: this.#reached!.host, port };
   }
 
-  /** The stream endpoint: where the session stands, else the IST's addresses in turn. */
+  /** The stream endpoint: where the session stands, else the IST's addresses in turn, the one that worked last first. */
   streamAddress(attempt: number): HostPort {
-    return this.#host(attempt);
+    if (this.#joined) return this.#reached!;
+    const addresses = this.offer.ist.addresses.map((address) => parseHostPort(address)!);
+    const turn = this.#reached ? [this.#reached, ...addresses] : addresses;
+    return turn[attempt % turn.length]!;
   }
 
   legHeader(leg: { generation: string; openId: number; attempt: number }): Buffer {
@@ -117,13 +124,8 @@ export class IstMeeting {
     return encodeLegHeader(header, Buffer.from(token, "base64url"));
   }
 
-  #host(attempt: number): HostPort {
-    const { addresses } = this.offer.ist;
-    return this.#reached ?? parseHostPort(addresses[attempt % addresses.length]!)!;
-  }
-
   #grow(): void {
-    const wanted = this.#pool?.wanted ?? 0;
+    const wanted = this.#pool!.wanted;
     if (this.#growing || wanted === 0 || !this.#requests) return;
     this.#growing = true;
     void this.#requests.grow(wanted).finally(() => {

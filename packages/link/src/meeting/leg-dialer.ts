@@ -9,6 +9,12 @@ import type { DirectMeeting } from "./direct-meeting.ts";
 import { INBOUND_TIMEOUT_MS, readInboundLeg } from "./inbound-leg.ts";
 import type { IstMeeting } from "./ist-meeting.ts";
 
+/**
+ * Legs that a peer may have under way to this side whose opens are not known yet. Whoever saw a header on its way can
+ * show it again as often as it likes.
+ */
+const MOST_INBOUND = 1024;
+
 /** The meeting places of a link at the moment, and what becomes of a direct leg that brings its open along. */
 export interface Meetings {
   ist(allocation: string): IstMeeting | undefined;
@@ -28,6 +34,8 @@ export class LegDialer {
   /** Legs whose connection the peer makes, and such connections whose open is still under way over control. */
   readonly #awaited = new Map<string, Leg>();
   readonly #parked = new Map<string, Socket>();
+  /** Connections of which it is not known yet what they are for. */
+  readonly #unread = new Set<Socket>();
 
   constructor(meetings: Meetings) {
     this.#meetings = meetings;
@@ -63,7 +71,8 @@ export class LegDialer {
       return;
     }
     // Only the opener of this id can bring an open along.
-    if (header.openId % 2 === header.side) this.#readOpen(socket, header, state);
+    const isOpener = header.openId % 2 === header.side;
+    if (isOpener && this.#unread.size + this.#parked.size < MOST_INBOUND) this.#readOpen(socket, header, state);
     else {
       this.#meetings.refused();
       socket.resetAndDestroy();
@@ -71,7 +80,7 @@ export class LegDialer {
   }
 
   close(): void {
-    for (const socket of this.#parked.values()) socket.destroy();
+    for (const socket of [...this.#parked.values(), ...this.#unread]) socket.destroy();
     this.#parked.clear();
     this.#awaited.clear();
   }
@@ -119,6 +128,7 @@ export class LegDialer {
       write: () => true,
       end: () => undefined,
       reset: () => this.#awaited.delete(key),
+      close: () => undefined,
       pause: () => undefined,
       resume: () => undefined,
     };
@@ -126,12 +136,18 @@ export class LegDialer {
 
   /** A leg of the opener arrived before anything else was heard of the open. */
   #readOpen(socket: Socket, header: LegHeader, state: GenerationState): void {
+    this.#unread.add(socket);
+    socket.once("close", () => this.#unread.delete(socket));
     readInboundLeg(socket, header, state.generation, {
-      sealed: (message, codec) =>
-        this.#meetings
-          .openByLeg(state, message)
-          ?.take(message.attempt, message.rendezvous, codec, new SocketEndpoint(socket)),
-      plain: () => this.#park(socket, header),
+      sealed: (message, codec) => {
+        this.#unread.delete(socket);
+        const stream = this.#meetings.openByLeg(state, message);
+        return stream?.take(message.attempt, message.rendezvous, codec, new SocketEndpoint(socket));
+      },
+      plain: () => {
+        this.#unread.delete(socket);
+        this.#park(socket, header);
+      },
       refused: () => this.#meetings.refused(),
     });
   }
@@ -144,12 +160,18 @@ export class LegDialer {
       bind(socket, leg);
       return;
     }
+    if (this.#parked.has(key)) {
+      this.#meetings.refused();
+      socket.resetAndDestroy();
+      return;
+    }
     this.#parked.set(key, socket);
-    setTimeout(() => {
-      if (this.#parked.get(key) !== socket) return;
-      this.#parked.delete(key);
-      socket.destroy();
-    }, INBOUND_TIMEOUT_MS).unref();
+    const isParked = (): boolean => this.#parked.get(key) === socket;
+    const timer = setTimeout(() => isParked() && socket.destroy(), INBOUND_TIMEOUT_MS);
+    socket.once("close", () => {
+      clearTimeout(timer);
+      if (isParked()) this.#parked.delete(key);
+    });
   }
 }
 

@@ -8,18 +8,26 @@ import {
   type HostPort,
   LEG_HEADER_BYTES,
   LEG_MAGIC,
+  type LegHeader,
   probeNonce,
   verifyLegHeader,
 } from "@isthmus/protocol";
 import type { Link } from "../link.ts";
-import type { CarrierEvents } from "../udp/udp-session.ts";
+import type { CarrierEvents } from "../udp/paths.ts";
 import { KEEP_ALIVE_MS } from "./connect.ts";
 
 /** A connection must show its header within this time. */
 const HEADER_TIMEOUT_MS = 5000;
-/** Connections without a header yet: in all, and from one address. Others are closed at once. */
-const MOST_PENDING = 256;
-const MOST_PENDING_PER_SOURCE = 32;
+/**
+ * Connections without a header yet: in all, and from one address, where a burst of a peer's opens arrives at once. Others
+ * are closed.
+ */
+const MOST_HEADLESS = 2048;
+const MOST_HEADLESS_PER_SOURCE = 512;
+/** Probes passed on in a second: each becomes a message to the ISB, and anybody can send one. */
+const MOST_PROBES_PER_SECOND = 5;
+/** Tries to find a free port number that both TCP and UDP have. */
+const PORT_TRIES = 20;
 const SOCKET_BUFFER_BYTES = 1024 * 1024;
 
 export interface LegPortOptions {
@@ -38,8 +46,10 @@ export interface LegPortOptions {
 export class LegPort {
   readonly #options: LegPortOptions;
   readonly #sources = new Map<string, (datagram: Buffer) => void>();
-  readonly #pending = new Map<string, number>();
-  #pendingCount = 0;
+  /** Connections without a header yet, and how many there are from each address. */
+  readonly #headless = new Set<Socket>();
+  readonly #headlessFrom = new Map<string, number>();
+  #probes = { second: 0, count: 0 };
   #tcp: Server | undefined;
   #udp: UdpSocket | undefined;
 
@@ -51,8 +61,21 @@ export class LegPort {
    * Listens on all addresses, IPv4 and IPv6.
    * @param port 0 for any free one
    * @returns the port
+   * @throws Error `EADDRINUSE` and the like
    */
   async listen(port: number): Promise<number> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#tryListen(port);
+      } catch (error) {
+        // A number that TCP found free may be taken in UDP: another one is tried, where any will do.
+        const { code } = error as NodeJS.ErrnoException;
+        if (code !== "EADDRINUSE" || port !== 0 || tries >= PORT_TRIES) throw error;
+      }
+    }
+  }
+
+  async #tryListen(port: number): Promise<number> {
     const tcp = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
     tcp.on("connection", (socket) => this.#accept(socket));
     tcp.listen({ port, host: "::", ipv6Only: false });
@@ -62,17 +85,25 @@ export class LegPort {
       tcp.listen({ port, host: "0.0.0.0" });
       await once(tcp, "listening");
     });
-    this.#tcp = tcp;
+    // A connection that could not be accepted (no descriptors are left) is tried again by its peer.
+    tcp.on("error", () => this.#options.refused());
     const address = tcp.address() as { port: number; family: string };
     const udp = createSocket({ type: address.family === "IPv6" ? "udp6" : "udp4" });
     udp.on("message", (datagram, source) =>
       this.#receive(datagram, { host: canonicalIp(source.address), port: source.port }),
     );
     udp.on("error", () => undefined);
-    udp.bind(address.port);
-    await once(udp, "listening");
+    try {
+      udp.bind(address.port);
+      await once(udp, "listening");
+    } catch (error) {
+      tcp.close();
+      udp.close();
+      throw error;
+    }
     udp.setRecvBufferSize(SOCKET_BUFFER_BYTES);
     udp.setSendBufferSize(SOCKET_BUFFER_BYTES);
+    this.#tcp = tcp;
     this.#udp = udp;
     return address.port;
   }
@@ -80,29 +111,29 @@ export class LegPort {
   close(): void {
     this.#tcp?.close();
     this.#udp?.close();
+    this.#tcp = undefined;
+    this.#udp = undefined;
     this.#sources.clear();
+    for (const socket of this.#headless) socket.destroy();
   }
 
   #accept(socket: Socket): void {
     const source = canonicalIp(socket.remoteAddress ?? "");
-    const fromSource = this.#pending.get(source) ?? 0;
+    const fromSource = this.#headlessFrom.get(source) ?? 0;
     socket.on("error", () => undefined);
-    if (this.#pendingCount >= MOST_PENDING || fromSource >= MOST_PENDING_PER_SOURCE) {
+    if (this.#headless.size >= MOST_HEADLESS || fromSource >= MOST_HEADLESS_PER_SOURCE) {
       this.#options.refused();
       socket.resetAndDestroy();
       return;
     }
-    this.#pendingCount++;
-    this.#pending.set(source, fromSource + 1);
-    let isPending = true;
+    this.#headless.add(socket);
+    this.#headlessFrom.set(source, fromSource + 1);
     const settle = (): void => {
-      if (!isPending) return;
-      isPending = false;
+      if (!this.#headless.delete(socket)) return;
       clearTimeout(timer);
-      this.#pendingCount--;
-      const left = this.#pending.get(source)! - 1;
-      if (left === 0) this.#pending.delete(source);
-      else this.#pending.set(source, left);
+      const left = this.#headlessFrom.get(source)! - 1;
+      if (left === 0) this.#headlessFrom.delete(source);
+      else this.#headlessFrom.set(source, left);
     };
     const timer = setTimeout(() => socket.destroy(), HEADER_TIMEOUT_MS);
     socket.once("close", settle);
@@ -125,26 +156,36 @@ export class LegPort {
   }
 
   #route(socket: Socket, bytes: Buffer): void {
-    try {
-      const header = decodeLegHeader(bytes);
-      if (header.kind === "probe") {
-        this.#options.probed(probeNonce(bytes));
-        socket.end();
-        socket.resume();
-        return;
-      }
-      const link = this.#options.find(header.generation);
-      const key = link?.stateOf(header.generation)?.generation.directKey;
-      if (link && key && header.kind !== "also" && verifyLegHeader(bytes, key)) {
-        socket.setKeepAlive(true, KEEP_ALIVE_MS);
-        link.accept(socket, header);
-        return;
-      }
-    } catch {
-      // Not a header of ours: refused below, like a forged one.
+    const header = readHeader(bytes);
+    if (header?.kind === "probe") {
+      this.#probed(probeNonce(bytes));
+      socket.setTimeout(HEADER_TIMEOUT_MS, () => socket.destroy());
+      socket.end();
+      socket.resume();
+      return;
     }
-    this.#options.refused();
-    socket.resetAndDestroy();
+    const link = header && header.kind !== "also" && this.#ownerOf(header, bytes);
+    if (!link) {
+      this.#options.refused();
+      socket.resetAndDestroy();
+      return;
+    }
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    link.accept(socket, header);
+  }
+
+  /** The link whose keys made the header, if any. */
+  #ownerOf(header: LegHeader, bytes: Buffer): Link | undefined {
+    const link = this.#options.find(header.generation);
+    const key = link?.stateOf(header.generation)?.generation.directKey;
+    return key && verifyLegHeader(bytes, key) ? link : undefined;
+  }
+
+  #probed(nonce: Buffer): void {
+    const second = Math.floor(performance.now() / 1000);
+    if (second !== this.#probes.second) this.#probes = { second, count: 0 };
+    if (++this.#probes.count > MOST_PROBES_PER_SECOND) this.#options.refused();
+    else this.#options.probed(nonce);
   }
 
   #receive(datagram: Buffer, source: HostPort): void {
@@ -156,15 +197,10 @@ export class LegPort {
       else this.#options.refused();
       return;
     }
-    try {
-      const header = decodeLegHeader(datagram);
-      const link = this.#options.find(header.generation);
-      const directKey = link?.stateOf(header.generation)?.generation.directKey;
-      if (!link || !directKey || !verifyLegHeader(datagram, directKey)) throw new Error("no link of ours");
-      link.acceptDatagrams(header, (events) => this.#carrier(key, source, events));
-    } catch {
-      this.#options.refused();
-    }
+    const header = readHeader(datagram);
+    const link = header && this.#ownerOf(header, datagram);
+    if (link) link.acceptDatagrams(header, (events) => this.#carrier(key, source, events));
+    else this.#options.refused();
   }
 
   #carrier(key: string, source: HostPort, events: CarrierEvents) {
@@ -178,5 +214,13 @@ export class LegPort {
         if (this.#sources.get(key) === take) this.#sources.delete(key);
       },
     };
+  }
+}
+
+function readHeader(bytes: Buffer): LegHeader | undefined {
+  try {
+    return decodeLegHeader(bytes);
+  } catch {
+    return undefined;
   }
 }

@@ -7,7 +7,6 @@ import { type Endpoint, type Leg, Stream, type StreamEnvironment, type StreamSpe
 export class AnswererStream extends Stream {
   readonly #answerer: Answerer;
   #isServiceUp = false;
-  #heldLeg: Leg | undefined;
 
   constructor(env: StreamEnvironment, options: StreamSpec & { timeoutMs: number }) {
     super(env, options);
@@ -38,18 +37,17 @@ export class AnswererStream extends Stream {
     this.#run(this.#answerer.cancel(attempt));
   }
 
-  /** The service took its connection: legs that wait for that may begin. */
+  /** The service took its connection: a leg that waits for that may begin, and be joined. */
   serviceConnected(): void {
     this.#isServiceUp = true;
-    const leg = this.#heldLeg;
-    this.#heldLeg = undefined;
-    if (leg && !leg.isDropped) super.legUp(leg);
+    const { leg } = this;
+    if (leg?.stood) super.legUp(leg);
+    if (leg?.codec.prefaced) this.onPreface(leg);
   }
 
   /** Nothing is sent before the service stands: a dead one must never look like a joined open. */
   override legUp(leg: Leg): void {
     if (this.#isServiceUp) super.legUp(leg);
-    else this.#heldLeg = leg;
   }
 
   /** The service refused its connection. */
@@ -61,8 +59,9 @@ export class AnswererStream extends Stream {
     this.#run(this.#answerer.tick(this.env.now()));
   }
 
+  /** Without its service an open is not joined: the opener may still try again, on another leg. */
   protected override onPreface(leg: Leg): void {
-    this.#run(this.#answerer.prefaceValid(leg.attempt));
+    if (this.#isServiceUp) this.#run(this.#answerer.prefaceValid(leg.attempt));
   }
 
   protected override onUnprovedLegLost(leg: Leg, code: Code): void {
@@ -70,8 +69,8 @@ export class AnswererStream extends Stream {
     this.#run(cannotMeet ? this.#answerer.cannotMeet(leg.attempt, code) : this.#answerer.legLost(leg.attempt));
   }
 
-  protected override onAppLostUnproved(): void {
-    this.#run(this.#answerer.serviceLost("service-down"));
+  protected override onAppLostUnproved(code: Code): void {
+    this.#run(this.#answerer.serviceLost(code === "application-reset" ? "service-down" : code));
   }
 
   #run(commands: AnswererCommand[]): void {
@@ -81,11 +80,10 @@ export class AnswererStream extends Stream {
           this.env.dial(this, this.newLeg(command.attempt, command.rendezvous));
           break;
         case "drop":
-          this.dropLeg(command.later);
-          this.env.settled(this, command.rendezvous, false);
+          this.dropLeg(command.outcome, command.later);
           break;
         case "join":
-          this.env.settled(this, command.rendezvous, true);
+          this.env.settled(this, command.rendezvous, "joined");
           this.join();
           break;
         case "refuse":

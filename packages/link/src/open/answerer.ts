@@ -1,5 +1,6 @@
 import type { Code, Rendezvous } from "@isthmus/protocol";
 import { OPEN_DEADLINE_MS } from "./opener.ts";
+import type { LegOutcome } from "./stream.ts";
 
 /** The opener gives up first; this is for an opener that vanished. */
 const ANSWER_DEADLINE_MS = OPEN_DEADLINE_MS + 2000;
@@ -7,7 +8,7 @@ const ANSWER_DEADLINE_MS = OPEN_DEADLINE_MS + 2000;
 export type AnswererCommand =
   /** Dial this side's leg (or take the one that carried the open). */
   | { do: "dial"; attempt: number; rendezvous: Rendezvous }
-  | { do: "drop"; attempt: number; rendezvous: Rendezvous; later?: true }
+  | { do: "drop"; attempt: number; rendezvous: Rendezvous; outcome: Exclude<LegOutcome, "joined">; later?: true }
   | { do: "join"; attempt: number; rendezvous: Rendezvous }
   | { do: "refuse"; attempt: number; code: Code }
   /** Close the connection to the service and forget the open; nothing was or will be delivered. */
@@ -52,7 +53,7 @@ export class Answerer {
     }
     if (attempt === this.#attempt) return [];
     const commands: AnswererCommand[] = [];
-    if (this.#phase === "dialling") commands.push(this.#drop());
+    if (this.#phase === "dialling") commands.push(this.#drop("failed"));
     this.#attempt = attempt;
     this.#rendezvous = rendezvous;
     this.#phase = "dialling";
@@ -71,42 +72,42 @@ export class Answerer {
   legLost(attempt: number): AnswererCommand[] {
     if (this.#phase !== "dialling" || attempt !== this.#attempt) return [];
     this.#phase = "waiting";
-    return [this.#drop()];
+    return [this.#drop("failed")];
   }
 
   /** This side cannot meet there: said at once, so that the opener need not wait for its time-out. */
   cannotMeet(attempt: number, code: Code): AnswererCommand[] {
     if (this.#phase !== "dialling" || attempt !== this.#attempt) return [];
     this.#phase = "waiting";
-    return [this.#drop(), { do: "refuse", attempt, code }];
+    return [this.#drop("failed"), { do: "refuse", attempt, code }];
   }
 
   /** The service refused, or was lost before the legs met. */
   serviceLost(code: Code): AnswererCommand[] {
-    if (this.#phase === "ended") return [];
+    if (this.#phase === "joined" || this.#phase === "ended") return [];
     const commands: AnswererCommand[] = [{ do: "refuse", attempt: Math.max(0, this.#attempt), code }];
     // The refusal says it better than a reset, which would be there first: so the leg goes a little later.
-    if (this.#phase !== "waiting") commands.push({ ...this.#drop(), later: true });
+    if (this.#phase === "dialling") commands.push({ ...this.#drop("given-up"), later: true });
     return [...commands, ...this.#end(code)];
   }
 
   cancel(attempt: number): AnswererCommand[] {
-    // Joined: the opener saw no preface, but bytes of it were delivered here; its leg's reset says the rest.
+    // Joined: the opener saw no preface, but bytes of it may be delivered here; its leg's reset says the rest.
     if (this.#phase === "joined" || this.#phase === "ended" || attempt < this.#attempt) return [];
-    return [...(this.#phase === "dialling" ? [this.#drop()] : []), ...this.#end("cancelled")];
+    return [...(this.#phase === "dialling" ? [this.#drop("given-up")] : []), ...this.#end("cancelled")];
   }
 
   tick(now: number): AnswererCommand[] {
     if (this.wakeAt === undefined || now < this.wakeAt) return [];
     if (now >= this.#deadline) {
-      return [...(this.#phase === "dialling" ? [this.#drop()] : []), ...this.#end("open-timeout")];
+      return [...(this.#phase === "dialling" ? [this.#drop("given-up")] : []), ...this.#end("open-timeout")];
     }
     this.#phase = "waiting";
-    return [this.#drop()];
+    return [this.#drop("failed")];
   }
 
-  #drop(): Extract<AnswererCommand, { do: "drop" }> {
-    return { do: "drop", attempt: this.#attempt, rendezvous: this.#rendezvous! };
+  #drop(outcome: Exclude<LegOutcome, "joined">): Extract<AnswererCommand, { do: "drop" }> {
+    return { do: "drop", attempt: this.#attempt, rendezvous: this.#rendezvous!, outcome };
   }
 
   #end(code: Code): AnswererCommand[] {

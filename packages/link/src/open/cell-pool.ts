@@ -78,11 +78,13 @@ export class CellPool {
     return Math.min(Math.max(1, this.#own.size), MOST_OWN_CELLS - this.#own.size);
   }
 
-  /** Own cells that may be given back, always leaving one. */
-  idle(now: number): number[] {
-    const idle = [...this.#own].filter(
-      ([, { busy, freeAt, usedAt }]) => !busy.tcp && !busy.udp && now >= freeAt && now - usedAt > IDLE_CELL_MS,
-    );
-    return idle.slice(0, Math.max(0, this.#own.size - 1)).map(([cell]) => cell);
+  /** Own cells that nobody needs and that may be given back, always leaving one. None of them is taken any more. */
+  retireIdle(now: number): number[] {
+    const idle = [...this.#own]
+      .filter(([, { busy, freeAt, usedAt }]) => !busy.tcp && !busy.udp && now >= freeAt && now - usedAt > IDLE_CELL_MS)
+      .slice(0, Math.max(0, this.#own.size - 1))
+      .map(([cell]) => cell);
+    for (const cell of idle) this.#own.delete(cell);
+    return idle;
   }
 }

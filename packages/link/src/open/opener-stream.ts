@@ -15,6 +15,8 @@ export interface OpenerStreamOptions extends StreamSpec {
 export class OpenerStream extends Stream {
   readonly #opener: Opener;
   readonly #options: OpenerStreamOptions;
+  /** The leg of the present attempt brings the open message along. */
+  #legCarriesOpen = false;
 
   constructor(env: StreamEnvironment, options: OpenerStreamOptions) {
     super(env, options);
@@ -47,15 +49,13 @@ export class OpenerStream extends Stream {
     this.#run(this.#opener.legLost(leg.attempt, this.env.now(), code));
   }
 
-  protected override onAppLostUnproved(): void {
-    this.#run(this.#opener.abandon());
+  protected override onAppLostUnproved(code: Code): void {
+    this.#run(this.#opener.abandon(code));
   }
 
   protected override opening(leg: Leg): Buffer[] {
     const preface = leg.codec.preface();
-    return this.#options.carriesOpen(leg.rendezvous)
-      ? [preface, leg.codec.open(this.#message(leg.attempt, leg.rendezvous))]
-      : [preface];
+    return this.#legCarriesOpen ? [preface, leg.codec.open(this.#message(leg.attempt, leg.rendezvous))] : [preface];
   }
 
   #message(attempt: number, rendezvous: Rendezvous): OpenMessage {
@@ -66,7 +66,8 @@ export class OpenerStream extends Stream {
     for (const command of commands) {
       switch (command.do) {
         case "announce":
-          if (!this.#options.carriesOpen(command.rendezvous)) {
+          this.#legCarriesOpen = this.#options.carriesOpen(command.rendezvous);
+          if (!this.#legCarriesOpen) {
             this.env.tell(this, this.#message(command.attempt, command.rendezvous));
           }
           break;
@@ -74,14 +75,13 @@ export class OpenerStream extends Stream {
           this.env.dial(this, this.newLeg(command.attempt, command.rendezvous));
           break;
         case "drop":
-          this.dropLeg();
-          this.env.settled(this, command.rendezvous, false);
+          this.dropLeg(command.outcome);
           break;
         case "cancel":
           this.env.tell(this, { t: "cancel", id: this.openId, attempt: command.attempt });
           break;
         case "join":
-          this.env.settled(this, command.rendezvous, true);
+          this.env.settled(this, command.rendezvous, "joined");
           this.join();
           break;
         case "fail":

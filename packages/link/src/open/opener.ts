@@ -1,4 +1,5 @@
 import type { Code, Rendezvous } from "@isthmus/protocol";
+import type { LegOutcome } from "./stream.ts";
 
 /** An open that is not joined after this time has failed (DESIGN section 4). */
 export const OPEN_DEADLINE_MS = 10_000;
@@ -21,7 +22,7 @@ export type OpenerCommand =
   /** Dial this side's leg (or wait for the peer's, where the peer is the dialler). */
   | { do: "dial"; attempt: number; rendezvous: Rendezvous }
   /** Reset the leg of an attempt that is given up. */
-  | { do: "drop"; attempt: number; rendezvous: Rendezvous }
+  | { do: "drop"; attempt: number; rendezvous: Rendezvous; outcome: Exclude<LegOutcome, "joined"> }
   /** Tell the peer that nothing more comes of this open. */
   | { do: "cancel"; attempt: number }
   /** The leg of this attempt is the peer's: the application's bytes are on it. */
@@ -115,10 +116,10 @@ export class Opener {
     return this.#fail(code, { tellPeer: false });
   }
 
-  /** The application is gone: nobody waits for the leg. */
-  abandon(): OpenerCommand[] {
+  /** The application is gone, or may not go on: nobody waits for the leg. */
+  abandon(code: Code = "application-reset"): OpenerCommand[] {
     if (this.#phase === "joined" || this.#phase === "failed") return [];
-    return this.#fail("application-reset");
+    return this.#fail(code);
   }
 
   #tryNext(now: number): OpenerCommand[] {
@@ -143,7 +144,7 @@ export class Opener {
   #giveUpAttempt(now: number, code: Code): OpenerCommand[] {
     this.#lastCode = code;
     this.#phase = "waiting";
-    const drop: OpenerCommand = { do: "drop", attempt: this.#attempt, rendezvous: this.#rendezvous! };
+    const drop = this.#drop("failed");
     this.#nextAt = now + (this.#attempt < 1 ? 0 : RETRY_PAUSE_MS);
     if (this.#nextAt > now) return [drop];
     return [drop, ...this.#tryNext(now)];
@@ -153,9 +154,13 @@ export class Opener {
     const wasDialling = this.#phase === "dialling";
     this.#phase = "failed";
     const commands: OpenerCommand[] = [];
-    if (wasDialling) commands.push({ do: "drop", attempt: this.#attempt, rendezvous: this.#rendezvous! });
+    if (wasDialling) commands.push(this.#drop("given-up"));
     if (tellPeer && this.#attempt >= 0) commands.push({ do: "cancel", attempt: this.#attempt });
     commands.push({ do: "fail", code });
     return commands;
+  }
+
+  #drop(outcome: Exclude<LegOutcome, "joined">): OpenerCommand {
+    return { do: "drop", attempt: this.#attempt, rendezvous: this.#rendezvous!, outcome };
   }
 }

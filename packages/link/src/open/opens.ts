@@ -9,16 +9,13 @@ import type { LegDialer } from "../meeting/leg-dialer.ts";
 import { AnswererStream } from "./answerer-stream.ts";
 import { attemptTimeoutMs } from "./opener.ts";
 import { OpenerStream } from "./opener-stream.ts";
-import type { Leg, OpenMessage, Stream, StreamEnvironment, StreamMessage } from "./stream.ts";
+import type { Leg, LegOutcome, OpenMessage, Stream, StreamEnvironment, StreamMessage } from "./stream.ts";
 
 /** A service on this host or in its LAN that does not answer within this is down. */
 const SERVICE_CONNECT_TIMEOUT_MS = 5000;
-/** Connections that are finished but not closed by the other side are closed after this. */
-const LINGER_MS = 10_000;
 
 interface Entry {
   subscription: string;
-  app: Socket | undefined;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -79,6 +76,7 @@ export class Opens implements StreamEnvironment {
 
   /** An `open` that came as the first record of a direct leg. @returns the stream, nothing when it was refused */
   openByLeg(state: GenerationState, message: OpenMessage): AnswererStream | undefined {
+    if (this.#link.stateOf(state.generation.id) !== state) return undefined;
     return state.answerers.get(message.id) ?? this.#answer(state, message);
   }
 
@@ -123,7 +121,7 @@ export class Opens implements StreamEnvironment {
   }
 
   #enter(stream: Stream, subscription: string, app: Socket): void {
-    this.#entries.set(stream, { subscription, app, timer: undefined });
+    this.#entries.set(stream, { subscription, timer: undefined });
     stream.attach(new SocketEndpoint(app));
     listenTo(app, {
       data: (chunk) => stream.appData(chunk),
@@ -139,26 +137,34 @@ export class Opens implements StreamEnvironment {
   }
 
   /** Ends all streams, or those of one subscription, or those under keys that the peer lost. */
-  end(which: { subscription?: string; generation?: string }): void {
-    for (const [stream, { subscription, app }] of [...this.#entries]) {
+  end(which: { subscription?: string; generation?: string }, code: Code): void {
+    for (const [stream, { subscription }] of [...this.#entries]) {
       if (which.subscription !== undefined && which.subscription !== subscription) continue;
       if (which.generation !== undefined && which.generation !== stream.generation.id) continue;
-      app?.resetAndDestroy();
-      stream.appLost();
+      stream.stop(code);
     }
+  }
+
+  /** Allocations at which streams met or try to meet: they are needed as long as these live. */
+  get allocations(): Set<string> {
+    const used = new Set<string>();
+    for (const { rendezvous } of this.#entries.keys()) {
+      if (rendezvous !== undefined && rendezvous.at !== "direct") used.add(rendezvous.allocation);
+    }
+    return used;
   }
 
   // StreamEnvironment
 
   now(): number {
-    return Date.now();
+    return performance.now();
   }
 
   wake(stream: Stream, at: number | undefined): void {
     const entry = this.#entries.get(stream);
     if (!entry) return;
     clearTimeout(entry.timer);
-    entry.timer = at === undefined ? undefined : setTimeout(() => stream.tick(), Math.max(0, at - Date.now()));
+    entry.timer = at === undefined ? undefined : setTimeout(() => stream.tick(), Math.max(0, at - performance.now()));
   }
 
   dial(stream: Stream, leg: Leg): void {
@@ -170,8 +176,8 @@ export class Opens implements StreamEnvironment {
     if (state) this.#link.tell(state, message);
   }
 
-  settled(_stream: Stream, rendezvous: Rendezvous, joined: boolean): void {
-    this.#link.meetingSettled(rendezvous, joined);
+  settled(stream: Stream, rendezvous: Rendezvous, outcome: LegOutcome): void {
+    this.#link.meetingSettled(rendezvous, outcome, { isOurs: stream instanceof OpenerStream });
   }
 
   ended(stream: Stream, code: Code): void {
@@ -183,7 +189,6 @@ export class Opens implements StreamEnvironment {
     const isOpener = stream instanceof OpenerStream;
     if (isOpener) state?.openers.delete(stream.openId);
     else state?.answerers.delete(stream.openId);
-    entry.app?.setTimeout(LINGER_MS, () => entry.app?.destroy());
     this.#host.streamEnded(this.#link, entry.subscription, code, isOpener ? "opened" : "answered");
   }
 }

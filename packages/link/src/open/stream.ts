@@ -14,12 +14,20 @@ export interface Endpoint {
   end(): void;
   /** Ends both directions so that the other side sees a failure (RST), at once or within about a second. */
   reset(later?: boolean): void;
+  /** Both directions have ended: frees the connection once all is written, though the other side may not close it. */
+  close(): void;
   pause(): void;
   resume(): void;
 }
 
 export type OpenMessage = Extract<LinkControlMessage, { t: "open" }>;
 export type StreamMessage = Extract<LinkControlMessage, { t: "open" | "refused" | "cancel" }>;
+
+/**
+ * What became of a leg: it is the peer's, its way to the peer failed, or nobody waited for it any more (the application
+ * left, the service is down), which says nothing of the way.
+ */
+export type LegOutcome = "joined" | "failed" | "given-up";
 
 /** What a stream asks of the world around it. */
 export interface StreamEnvironment {
@@ -31,7 +39,7 @@ export interface StreamEnvironment {
   /** Sends a control message of this open to the peer. */
   tell(stream: Stream, message: StreamMessage): void;
   /** A leg is proved or given up: its cell is free, or soon. */
-  settled(stream: Stream, rendezvous: Rendezvous, joined: boolean): void;
+  settled(stream: Stream, rendezvous: Rendezvous, outcome: LegOutcome): void;
   /** Nothing more will happen; both connections are closed or closing. */
   ended(stream: Stream, code: Code): void;
 }
@@ -48,6 +56,9 @@ export class Leg {
   readonly rendezvous: Rendezvous;
   readonly codec: LegStream;
   endpoint: Endpoint | undefined;
+  /** Its connection was made. */
+  stood = false;
+  /** This side's preface is on it. */
   isUp = false;
   isDropped = false;
   readonly #owner: Stream;
@@ -62,6 +73,7 @@ export class Leg {
   /** The connection stands; a leg header, where one belongs, was written. */
   up(endpoint: Endpoint): void {
     this.endpoint = endpoint;
+    this.stood = true;
     if (this.isDropped) endpoint.reset();
     else this.#owner.legUp(this);
   }
@@ -102,6 +114,8 @@ export abstract class Stream {
   protected leg: Leg | undefined;
   #app: Endpoint | undefined;
   #unproved: UnprovedBytes | undefined = new UnprovedBytes();
+  /** What the peer said behind its preface on a leg that is not joined yet. Nothing of it was delivered. */
+  #held: LegEvent[] = [];
   #appEnded = false;
   #peerEnded = false;
   #over = false;
@@ -113,13 +127,13 @@ export abstract class Stream {
     this.plain = spec.plain;
   }
 
-  /** The peer's preface was valid: its bytes go to the application, and none of ours will be sent twice. */
-  get isJoined(): boolean {
-    return this.#unproved === undefined;
-  }
-
   get isOver(): boolean {
     return this.#over;
+  }
+
+  /** Where its present leg is. */
+  get rendezvous(): Rendezvous | undefined {
+    return this.leg?.rendezvous;
   }
 
   abstract tick(): void;
@@ -127,8 +141,8 @@ export abstract class Stream {
   protected abstract onPreface(leg: Leg): void;
   /** The leg of the present attempt failed before it was proved. */
   protected abstract onUnprovedLegLost(leg: Leg, code: Code): void;
-  /** The application's connection failed before the leg was proved. */
-  protected abstract onAppLostUnproved(): void;
+  /** The application's connection failed, or may not go on, before the leg was proved. */
+  protected abstract onAppLostUnproved(code: Code): void;
   /** What goes ahead of the application's bytes on a new leg. */
   protected opening(leg: Leg): Buffer[] {
     return [leg.codec.preface()];
@@ -164,9 +178,14 @@ export abstract class Stream {
 
   /** The application's connection failed, or closed before its end. */
   appLost(): void {
+    this.stop("application-reset");
+  }
+
+  /** Ends it from this side: both connections are reset, the peer hears why if it still waits for the leg. */
+  stop(code: Code): void {
     if (this.#over) return;
-    if (this.#unproved) this.onAppLostUnproved();
-    else this.giveUp("application-reset");
+    if (this.#unproved) this.onAppLostUnproved(code);
+    else this.giveUp(code);
   }
 
   // The leg
@@ -194,10 +213,10 @@ export abstract class Stream {
 
   legEnd(leg: Leg): void {
     if (this.#over) return;
-    if (this.#unproved) this.onUnprovedLegLost(leg, "leg-lost");
-    else if (this.plain) this.#onPeerEnd();
+    const { prefaced, ended } = leg.codec;
+    if (this.plain && prefaced) this.legEvent(leg, { is: "end" });
     // A FIN without the sealed end may be the relay's own: it must not look like the peer's.
-    else if (!this.#peerEnded) this.giveUp("leg-lost");
+    else if (!ended) this.legLost(leg, "leg-lost");
   }
 
   legLost(leg: Leg, code: Code): void {
@@ -207,7 +226,7 @@ export abstract class Stream {
   }
 
   legDrained(): void {
-    this.#app?.resume();
+    if (!this.#unproved?.full) this.#app?.resume();
   }
 
   // For the two kinds of stream
@@ -215,22 +234,28 @@ export abstract class Stream {
   /** @param codec of a leg that has begun already */
   protected newLeg(attempt: number, rendezvous: Rendezvous, codec?: LegStream): Leg {
     const { generation, openId, plain } = this;
+    this.#held = [];
     this.leg = new Leg(this, attempt, rendezvous, codec ?? new LegStream({ generation, openId, attempt, plain }));
     return this.leg;
   }
 
-  protected dropLeg(later = false): void {
-    const { leg } = this;
+  /** Resets the leg and tells the world what became of it. */
+  protected dropLeg(outcome: Exclude<LegOutcome, "joined">, later = false): void {
+    const leg = this.#resetLeg(later);
     if (!leg) return;
-    leg.isDropped = true;
-    leg.endpoint?.reset(later);
-    this.leg = undefined;
+    // A direct connection that was made shows that this way works: what was missing is at the other end.
+    const isWayGood = leg.stood && leg.rendezvous.at === "direct";
+    this.env.settled(this, leg.rendezvous, isWayGood ? "given-up" : outcome);
   }
 
   protected join(): void {
     const wasFull = this.#unproved?.full ?? false;
     this.#unproved = undefined;
     if (wasFull) this.#app?.resume();
+    const { leg } = this;
+    const held = this.#held.splice(0);
+    if (held.length > 0) leg!.endpoint?.resume();
+    for (const event of held) this.legEvent(leg!, event);
     this.#finishIfDone();
   }
 
@@ -238,7 +263,7 @@ export abstract class Stream {
   protected giveUp(code: Code): void {
     if (this.#over) return;
     this.#over = true;
-    this.dropLeg();
+    this.#resetLeg();
     this.#app?.reset();
     this.env.wake(this, undefined);
     this.env.ended(this, code);
@@ -247,20 +272,24 @@ export abstract class Stream {
   legEvent(leg: Leg, event: LegEvent): void {
     // A preface may have led to a drop (a refused join): what follows it is nobody's.
     if (this.#over || leg.isDropped) return;
-    switch (event.is) {
-      case "preface":
-        this.onPreface(leg);
-        break;
-      case "data":
-        if (this.#peerEnded) throw new IsthmusError("bad-record", "data behind the end");
-        if (!this.#app?.write(event.data)) leg.endpoint?.pause();
-        break;
-      case "end":
-        this.#onPeerEnd();
-        break;
-      case "open":
-        throw new IsthmusError("bad-record", "a second open on one leg");
-    }
+    if (event.is === "preface") this.onPreface(leg);
+    else if (event.is === "open") throw new IsthmusError("bad-record", "a second open on one leg");
+    else if (this.#unproved) {
+      // Another attempt may bring the same bytes again: they are delivered from the leg that is joined, or never.
+      this.#held.push(event);
+      leg.endpoint?.pause();
+    } else if (event.is === "end") this.#onPeerEnd();
+    else if (!this.#app?.write(event.data)) leg.endpoint?.pause();
+  }
+
+  #resetLeg(later = false): Leg | undefined {
+    const { leg } = this;
+    if (!leg) return undefined;
+    this.#held = [];
+    leg.isDropped = true;
+    leg.endpoint?.reset(later);
+    this.leg = undefined;
+    return leg;
   }
 
   #onPeerEnd(): void {
@@ -279,6 +308,7 @@ export abstract class Stream {
   #finishIfDone(): void {
     if (this.#unproved || !this.#appEnded || !this.#peerEnded || this.#over) return;
     this.#over = true;
+    this.leg!.endpoint!.close();
     this.env.ended(this, "finished");
   }
 }

@@ -4,22 +4,45 @@ import { LIMITS } from "@isthmus/protocol";
 const PROBING_EVERY_MS = 200;
 /** A path that is not proved after this is given up. */
 const PROBING_LIMIT_MS = 5000;
-/** Hellos while this side sends: two lost ones and the path is left, within 2 s. */
+/** Hellos while this side sends. */
 const BUSY_EVERY_MS = 1000;
-const BUSY_ANSWER_MS = 1000;
 /** Hellos of an idle path keep NAT mappings alive (RFC 4787 lets them die after 120 s, many do after 30 s). */
 const IDLE_EVERY_MS = 15_000;
 /** This side counts as sending for this long after a datagram. */
 const BUSY_FOR_MS = 3000;
-/** Unanswered hellos, in a row, after which a path is dead. */
-const LOST_HELLOS = 2;
-/** Tries of a size before it is taken not to pass. */
+/** The first hello after idleness comes this soon: the path may have died meanwhile. */
+const BUSY_AGAIN_MS = 250;
+/** A hello without an answer for this long, or two round trips, is asked again and again, ... */
+const SUSPECT_AFTER_MS = 300;
+const SUSPECT_EVERY_MS = 150;
+/**
+ * ... and after this, or four round trips, the path is dead: with the second until the next hello that makes less than
+ * the 2 s of DESIGN section 4. So many hellos must have gone then, so that neither a few that are lost nor a process
+ * that was held up for a moment end a path that lives.
+ */
+const DEAD_AFTER_MS = 900;
+const LEAST_UNANSWERED = 4;
+/** Hellos whose answers are still known as such. */
+const KEPT_HELLOS = 32;
+/** A large hello without an answer for this long, or two round trips, is lost. */
+const SIZE_ANSWER_MS = 900;
+/** Large hellos lost in a row, after which the size is taken not to pass. */
 const SIZE_TRIES = 3;
+/** A size that passes is looked at again this often under traffic (the route may change), one that does not now and then. */
+const SIZE_CHECK_MS = 10_000;
+const SIZE_RETRY_MS = 600_000;
+
+const SMALL_BYTES = LIMITS.datagramFloorBytes / 4;
+const LARGE_BYTES = LIMITS.datagramCeilingBytes;
 
 export interface Hello {
   nonce: bigint;
   /** Bytes of UDP payload that the hello shall fill. */
   bytes: number;
+}
+
+interface Sent extends Hello {
+  at: number;
 }
 
 /**
@@ -33,12 +56,14 @@ export class PathHealth {
   #nextHello = Number.POSITIVE_INFINITY;
   #lastSent = Number.NEGATIVE_INFINITY;
   #nonce = 0n;
-  /** The hellos without an answer yet, oldest first. */
-  #open: { nonce: bigint; at: number; bytes: number }[] = [];
-  #unanswered = 0;
+  /** The newest small hellos behind the newest answer, oldest first. */
+  #unanswered: Sent[] = [];
+  /** The large hello under way. */
+  #large: Sent | undefined;
+  #largeLost = 0;
+  #nextLarge = Number.NEGATIVE_INFINITY;
   #wasHeard = false;
   #passes: number = LIMITS.datagramFloorBytes;
-  #sizeTries = 0;
   #rttMs: number | undefined;
 
   constructor(now: number) {
@@ -70,30 +95,38 @@ export class PathHealth {
     return this.#rttMs;
   }
 
+  /** When {@link tick} wants to be called next; nothing when the path is dead. */
   get wakeAt(): number | undefined {
     if (this.#state === "dead") return undefined;
-    const oldest = this.#open[0];
-    const limit = this.#state === "probing" ? this.#since + PROBING_LIMIT_MS : Number.POSITIVE_INFINITY;
-    return Math.min(this.#nextHello, limit, oldest ? oldest.at + this.#answerMs() : limit);
+    const limit = this.#state === "probing" ? this.#since + PROBING_LIMIT_MS : this.#suspectAt;
+    return Math.min(this.#nextHello, limit);
   }
 
   /** This side sent application data. */
   sent(now: number): void {
     const wasBusy = this.#isBusy(now);
     this.#lastSent = now;
-    // An idle path may have died meanwhile: it must prove itself soon.
-    if (!wasBusy && this.#state === "up") this.#nextHello = Math.min(this.#nextHello, now + BUSY_EVERY_MS / 4);
+    if (!wasBusy && this.#state === "up") this.#nextHello = Math.min(this.#nextHello, now + BUSY_AGAIN_MS);
   }
 
+  /** @param bytes UDP payload of the hello as it arrived */
   answered(nonce: bigint, bytes: number, now: number): void {
-    const index = this.#open.findIndex((hello) => hello.nonce === nonce);
-    if (index < 0 || this.#state === "dead") return;
-    const hello = this.#open[index]!;
-    // Older hellos are settled too: a later one got through.
-    this.#open.splice(0, index + 1);
-    this.#unanswered = 0;
+    if (this.#state === "dead") return;
+    const large = this.#large?.nonce === nonce ? this.#large : undefined;
+    const small = this.#unanswered.find((hello) => hello.nonce === nonce);
+    const hello = large ?? small;
+    if (!hello) return;
     this.#rttMs = now - hello.at;
-    if (bytes >= hello.bytes && hello.bytes > this.#passes) this.#passes = hello.bytes;
+    // Older hellos are settled too: a later one got through.
+    this.#unanswered = this.#unanswered.filter((other) => other.nonce > nonce);
+    if (large) {
+      this.#large = undefined;
+      if (bytes >= large.bytes) {
+        this.#passes = large.bytes;
+        this.#largeLost = 0;
+        this.#nextLarge = now + SIZE_CHECK_MS;
+      }
+    }
     if (this.#state === "probing") {
       this.#state = "up";
       this.#nextHello = now;
@@ -102,46 +135,79 @@ export class PathHealth {
 
   /** @returns the hellos to send now */
   tick(now: number): Hello[] {
-    if (this.#state === "dead") return [];
-    this.#dropUnanswered(now);
-    const isLate = this.#state === "probing" && now - this.#since >= PROBING_LIMIT_MS;
-    if (isLate || (this.#state === "up" && this.#unanswered >= LOST_HELLOS)) {
+    switch (this.#state) {
+      case "probing":
+        return this.#probe(now);
+      case "up":
+        return this.#watch(now);
+      case "dead":
+        return [];
+    }
+  }
+
+  #probe(now: number): Hello[] {
+    if (now - this.#since >= PROBING_LIMIT_MS) {
       this.#state = "dead";
       return [];
     }
     if (now < this.#nextHello) return [];
-    const every =
-      this.#state === "probing"
-        ? PROBING_EVERY_MS
-        : this.#isBusy(now) || this.#unanswered > 0
-          ? BUSY_EVERY_MS
-          : IDLE_EVERY_MS;
-    this.#nextHello = now + every;
-    const hellos = [this.#hello(LIMITS.datagramFloorBytes / 4, now)];
-    if (this.#state === "up" && this.#passes < LIMITS.datagramCeilingBytes && this.#sizeTries < SIZE_TRIES) {
-      this.#sizeTries++;
-      hellos.push(this.#hello(LIMITS.datagramCeilingBytes, now));
-    }
-    return hellos;
+    this.#nextHello = now + PROBING_EVERY_MS;
+    return [this.#small(now)];
   }
 
-  #hello(bytes: number, now: number): Hello {
-    const nonce = this.#nonce++;
-    this.#open.push({ nonce, at: now, bytes });
-    return { nonce, bytes };
+  #watch(now: number): Hello[] {
+    const oldest = this.#unanswered[0];
+    if (oldest && now - oldest.at >= this.#patience(DEAD_AFTER_MS, 4) && this.#unanswered.length >= LEAST_UNANSWERED) {
+      this.#state = "dead";
+      return [];
+    }
+    if (now >= this.#suspectAt) return [this.#small(now)];
+    if (now < this.#nextHello) return [];
+    this.#nextHello = now + (this.#isBusy(now) ? BUSY_EVERY_MS : IDLE_EVERY_MS);
+    const large = this.#probeSize(now);
+    return [this.#small(now), ...(large ? [large] : [])];
   }
 
-  #dropUnanswered(now: number): void {
-    for (let oldest = this.#open[0]; oldest && now - oldest.at >= this.#answerMs(); oldest = this.#open[0]) {
-      this.#open.shift();
-      // A hello that was made large to probe says nothing of the path when it is lost.
-      if (oldest.bytes <= LIMITS.datagramFloorBytes) this.#unanswered++;
+  /** Large hellos go beside the others: that they are lost says nothing of the path's life. */
+  #probeSize(now: number): Hello | undefined {
+    if (this.#large && now - this.#large.at >= this.#patience(SIZE_ANSWER_MS, 2)) {
+      this.#large = undefined;
+      this.#largeLost++;
+      this.#nextLarge = now;
+      if (this.#largeLost >= SIZE_TRIES) {
+        this.#passes = LIMITS.datagramFloorBytes;
+        this.#largeLost = 0;
+        this.#nextLarge = now + SIZE_RETRY_MS;
+      }
     }
+    const isKnown = this.#passes >= LARGE_BYTES && this.#largeLost === 0;
+    if (this.#large || now < this.#nextLarge || (isKnown && !this.#isBusy(now))) return undefined;
+    this.#large = this.#hello(LARGE_BYTES, now);
+    return this.#large;
+  }
+
+  #small(now: number): Sent {
+    const hello = this.#hello(SMALL_BYTES, now);
+    this.#unanswered.push(hello);
+    // The oldest stays: it says since when there was no answer.
+    if (this.#unanswered.length > KEPT_HELLOS) this.#unanswered.splice(1, 1);
+    return hello;
+  }
+
+  #hello(bytes: number, now: number): Sent {
+    return { nonce: this.#nonce++, at: now, bytes };
+  }
+
+  /** When the next hello is due because those before were not answered. */
+  get #suspectAt(): number {
+    const [oldest] = this.#unanswered;
+    if (!oldest) return Number.POSITIVE_INFINITY;
+    return Math.max(oldest.at + this.#patience(SUSPECT_AFTER_MS, 2), this.#unanswered.at(-1)!.at + SUSPECT_EVERY_MS);
   }
 
   /** A path with a long round trip gets the time that it needs. */
-  #answerMs(): number {
-    return Math.max(BUSY_ANSWER_MS, 2 * (this.#rttMs ?? 0));
+  #patience(leastMs: number, roundTrips: number): number {
+    return Math.max(leastMs, roundTrips * (this.#rttMs ?? 0));
   }
 
   #isBusy(now: number): boolean {

@@ -50,6 +50,8 @@ export class UdpPath {
   refused = 0;
   /** Both directions worked once. */
   wasUp = false;
+  /** A better one has taken its place: it still hears until then. */
+  leavesAt: number | undefined;
 
   constructor(generation: Generation, id: number, rendezvous: Rendezvous, now: number) {
     this.id = id;

@@ -23,11 +23,18 @@ interface Unfinished {
 /** Puts split datagrams together again (DESIGN section 4: by us, never by IP fragments). Bounded in bytes and time. */
 export class Reassembly {
   readonly #unfinished = new Map<string, Unfinished>();
+  readonly #dropped: () => void;
   #bytes = 0;
-  /** Datagrams given up, for a counter. */
-  dropped = 0;
 
-  /** @returns the whole datagram when this was its last missing part */
+  /** @param dropped called for each datagram that is given up */
+  constructor(dropped: () => void) {
+    this.#dropped = dropped;
+  }
+
+  /**
+   * @param flow which messages of one number belong together
+   * @returns the whole datagram when this was its last missing part
+   */
   take(flow: string, part: Part, payload: Buffer, now: number): Buffer | undefined {
     this.expire(now);
     const key = `${flow} ${part.message}`;
@@ -80,6 +87,6 @@ export class Reassembly {
   #drop(key: string, entry: Unfinished): void {
     this.#unfinished.delete(key);
     this.#bytes -= entry.bytes;
-    this.dropped++;
+    this.#dropped();
   }
 }
