@@ -1,5 +1,6 @@
 import { brokerSettings } from "@isthmus/broker";
 import { certificateFingerprint, hostPort, isLoopback, parseHostPort } from "@isthmus/protocol";
+import { relayConfig } from "@isthmus/relay";
 import { LOG_LEVELS, stateFolder } from "@isthmus/service";
 import { z } from "zod";
 
@@ -42,6 +43,11 @@ export const configSchema = brokerSettings
         }),
       })
       .prefault({}),
+    with_ist: z.boolean().default(false).meta({ description: "runs an IST in the same process" }),
+    ist: relayConfig
+      .omit({ data: true, isbs: true, registration: true })
+      .prefault({})
+      .meta({ description: "settings of that IST; its data is the folder 'ist' in 'data'" }),
     log_level: z.enum(LOG_LEVELS).default("info").meta({ description: "least level that is logged" }),
   })
   .refine(({ tls, public: given }) => tls.mode !== "proxy" || given.length > 0, {

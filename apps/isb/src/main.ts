@@ -16,6 +16,7 @@ interface Flags {
   cert?: string;
   key?: string;
   adminListen?: string;
+  withIst?: boolean;
   logLevel?: string;
 }
 
@@ -38,6 +39,7 @@ function readConfig(flags: Flags): Config {
       public: flags.public,
       tls: { mode: flags.tls, cert: flags.cert, key: flags.key },
       admin: { listen: flags.adminListen },
+      with_ist: flags.withIst,
       log_level: flags.logLevel,
     },
   });
@@ -77,6 +79,7 @@ const program = new Command("isthmus-isb")
   .option("--cert <file>", "certificate, PEM")
   .option("--key <file>", "its key, PEM")
   .option("--admin-listen <host:port>", "where the admin API, health and metrics are")
+  .option("--with-ist", "run an IST in the same process")
   .option("--log-level <level>", "trace, debug, info, warn, error, fatal or silent")
   .exitOverride();
 

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Broker, createAdminApi, loadOrCreateAdminToken } from "@isthmus/broker";
 import { fingerprintOf, formatHostPort, parseHostPort } from "@isthmus/protocol";
+import type { Relay } from "@isthmus/relay";
 import {
   type Certificate,
   createLogger,
@@ -14,11 +15,13 @@ import {
 import { openStore } from "@isthmus/store";
 import type { Config } from "./config.ts";
 import { VERSION } from "./version.ts";
+import { JoinedMetrics, localAddresses, localScheme, startRelay } from "./with-ist.ts";
 
 /** Runs an ISB until it is told to stop. */
 export async function serve(config: Config): Promise<void> {
   const logger = createLogger({ name: "isb", level: config.log_level });
-  const metrics = new Metrics("isb");
+  const relayMetrics = config.with_ist ? new Metrics("ist") : undefined;
+  const metrics = relayMetrics ? new JoinedMetrics("isb", relayMetrics) : new Metrics("isb");
   metrics.collectProcess();
   const identity = loadOrCreateIdentity(join(config.data, "isb.pem"));
   const token = config.admin.token ?? loadOrCreateAdminToken(config.data);
@@ -32,6 +35,7 @@ export async function serve(config: Config): Promise<void> {
     host,
     port,
     certificate,
+    local: config.with_ist ? localAddresses(config).map((address) => `${localScheme(config)}://${address}`) : [],
     isBehindProxy: config.tls.mode === "proxy",
     pin: pinOf(config, certificate),
     metrics,
@@ -45,14 +49,33 @@ export async function serve(config: Config): Promise<void> {
     notReady: () => broker.notReady(),
     logger,
   });
+  let relay: Relay | undefined;
   const stop = async (): Promise<void> => {
+    // The relay first: its splices may finish while daemons can still talk to the ISB.
+    await relay?.stop();
     await admin.close();
     await broker.stop();
     await store.close();
   };
+  // A second signal ends the process at once: then no peer may take a cut stream for a whole one.
+  process.once("exit", () => relay?.abort());
   stopOnSignals(logger, stop);
-  await broker.start();
-  await admin.listen(parseHostPort(config.admin.listen)!);
+  try {
+    await broker.start();
+    if (relayMetrics) {
+      relay = await startRelay({
+        config,
+        broker,
+        certificate: certificate?.fingerprint,
+        metrics: relayMetrics,
+        logger,
+      });
+    }
+    await admin.listen(parseHostPort(config.admin.listen)!);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
   sayReady(config, broker, fingerprintOf(identity.publicKey), logger);
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { decodeInvite, isbDaemon } from "@isthmus/protocol";
 import { createIdentity, silentLogger } from "@isthmus/service";
 import { BACKOFF_TO_ISB, SessionClient } from "@isthmus/session";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { place, run, serve } from "./program.ts";
 
 /** Logs in with nothing but what an invite says, as a user's daemon does. */
@@ -159,6 +159,41 @@ describe("isthmus-isb", () => {
     expect(taken.status).toBe(1);
     expect(taken.stderr).toContain("EADDRINUSE");
   });
+
+  test("carries an IST along that is registered by itself, and is the same one after a restart", async () => {
+    const { folder, adminPort, env } = await place();
+    const withIst = {
+      ...env,
+      ISTHMUS_ISB_WITH_IST: "true",
+      ISTHMUS_ISB_IST__LISTEN__PORT: "0",
+      ISTHMUS_ISB_IST__LISTEN__ADDRESSES: '["127.0.0.1"]',
+      ISTHMUS_ISB_IST__PUBLIC: '["127.0.0.1"]',
+      ISTHMUS_ISB_IST__LOCK: `isb-test-${randomBytes(4).toString("hex")}`,
+      ISTHMUS_ISB_IST__DRAIN_SECONDS: "0",
+    };
+    // Logins are for the public address alone; the IST comes over loopback all the same.
+    const args = ["--public", "wss://isb.example:443"];
+    const fingerprints = new Set<string>();
+    for (let start = 0; start < 2; start++) {
+      const isb = await serve(withIst, args);
+      const token = await readFile(join(folder, ".local", "state", "isthmus-isb", "admin-token"), "utf8");
+      const headers = { authorization: `Bearer ${token.trim()}` };
+      const ists = async () => {
+        const response = await fetch(`http://127.0.0.1:${adminPort}/v1/ists`, { headers });
+        return ((await response.json()) as { items: { fingerprint: string; load?: { room: number } }[] }).items;
+      };
+      await vi.waitUntil(async () => (await ists()).every(({ load }) => load) && (await ists()).length === 1, {
+        timeout: 15_000,
+        interval: 50,
+      });
+      fingerprints.add((await ists())[0]!.fingerprint);
+      const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
+      expect(metrics).toContain("isthmus_isb_ist_sessions 1");
+      expect(metrics).toContain("isthmus_ist_");
+      expect(await isb.stop()).toBe(0);
+    }
+    expect(fingerprints.size).toBe(1);
+  }, 60_000);
 
   test("says its version and helps", async () => {
     const { env } = await place();

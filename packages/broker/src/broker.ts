@@ -1,7 +1,7 @@
 import type { Server } from "node:http";
 import { type Code, fingerprintOf, IsthmusError, isbDaemon, isbIst } from "@isthmus/protocol";
 import type { Certificate, Identity, Logger, Metrics } from "@isthmus/service";
-import { type LoginAttempt, type LoginVerdict, SessionGate, SessionServer } from "@isthmus/session";
+import { type LoginAttempt, type LoginVerdict, type Rate, SessionGate, SessionServer } from "@isthmus/session";
 import type { Store } from "@isthmus/store";
 import { ControlFrames } from "./daemon/control-frames.ts";
 import { DaemonContext, type DaemonProtocol, type DaemonSession } from "./daemon/daemon-session.ts";
@@ -33,6 +33,7 @@ import { type BrokerSettings, limitsOf, rateOf } from "./settings.ts";
 const SWEEP_MS = 1000;
 const EXPIRE_EVERY_MS = 60_000;
 const SWEEP_INVITES_EVERY_MS = 3_600_000;
+const UNLIMITED: Rate = { perSecond: 1e9, burst: 1e9 };
 
 /** Closes after which a device is not expected back in a moment: it said goodbye, or was sent away. */
 const FOR_GOOD: ReadonlySet<Code> = new Set<Code>([
@@ -53,6 +54,8 @@ export interface BrokerOptions {
   port: number;
   /** For `wss`; without one sessions are taken as `ws`, on loopback or behind a proxy. */
   certificate?: Certificate | undefined;
+  /** Origins that reach this ISB too, beside those of the settings, and stand in no invite. */
+  local?: readonly string[];
   /** A proxy in front ends TLS: clients dial `wss`, and source addresses are the proxy's. */
   isBehindProxy: boolean;
   /** Fingerprint of the certificate that clients are to pin; none where the system's CAs vouch for it. */
@@ -160,6 +163,7 @@ export class Broker {
       directory: this.#directory,
       upkeep: this.#upkeep,
       subscriptions: this.#subscriptions,
+      changes: rateOf(rates.service_changes),
       logger,
     });
     this.#reachability = new Reachability({
@@ -260,7 +264,8 @@ export class Broker {
         role: "isb",
         identity,
         isOwnOrigin: (origin) => this.#origins.includes(origin),
-        connectRate: rateOf(settings.rates.connects),
+        // All connections come from the proxy, which alone knows whose they are.
+        connectRate: this.#options.isBehindProxy ? UNLIMITED : rateOf(settings.rates.connects),
         maxSessions: settings.sessions,
         servers: [this.#daemons, this.#istSessions],
         logger,
@@ -287,10 +292,10 @@ export class Broker {
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
     this.#negotiator.stop();
-    this.#watchers.stop();
     this.#reachability.stop();
     const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
     await this.#gate?.close();
+    this.#watchers.stop();
     this.#listener.closeAllConnections();
     await closed;
     this.#profiles.close();
@@ -308,8 +313,9 @@ export class Broker {
   }
 
   #createOrigins(port: number): OwnOrigins {
-    const { settings, host, certificate, isBehindProxy } = this.#options;
-    return new OwnOrigins({ given: settings.public, secure: certificate !== undefined || isBehindProxy, host, port });
+    const { settings, local = [], host, certificate, isBehindProxy } = this.#options;
+    const secure = certificate !== undefined || isBehindProxy;
+    return new OwnOrigins({ given: settings.public, local, secure, host, port });
   }
 
   #createMetrics(): BrokerMetrics {

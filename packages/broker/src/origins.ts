@@ -10,6 +10,8 @@ const MOST_IN_INVITE = 8;
 /** Where this ISB listens, and what it was told of how clients reach it. */
 export interface OwnOriginsOptions {
   given: readonly string[];
+  /** Good for a login, but not for an invite. */
+  local: readonly string[];
   secure: boolean;
   /** A wildcard stands for all addresses of this host. */
   host: string;
@@ -30,6 +32,7 @@ export class OwnOrigins {
 
   /** Whether a client may have dialled this origin to reach this server. */
   includes(origin: string, now = performance.now()): boolean {
+    if (this.#options.local.includes(origin)) return true;
     if (this.#given.size > 0) return this.#given.has(origin);
     if (!this.#found.has(origin) && now - this.#lookedAt >= LOOK_AGAIN_MS) {
       this.#lookedAt = now;

@@ -42,6 +42,7 @@ export const brokerSettings = z.object({
     .object({
       connects: rate(50, 500, "connections from one address (an IPv6 /64); a whole company may be behind it"),
       requests: rate(50, 500, "requests of one device"),
+      service_changes: rate(5, 300, "services that one device offers anew or changes"),
       subscribes: rate(20, 300, "subscribes of one user, all devices together"),
       invites: rate(0.1, 10, "invites that one user makes for further devices"),
       control_frames: rate(50, 200, "control frames that one device sends through the ISB"),

@@ -92,6 +92,28 @@ describe("services", () => {
     expect((await second.redeclare({ services: [service("web")] })).services).toEqual([{ name: "web" }]);
   });
 
+  test("change only so often", async () => {
+    const rates = { service_changes: { per_second: 0.001, burst: 3 } };
+    const server = await startBroker({ settings: { rates } });
+    const alice = await startDaemon(server, { invite: await server.invite("alice") });
+    const first = await alice.redeclare({ services: ["a", "b"].map((name) => service(name)) });
+    expect(first.services).toEqual([{ name: "a" }, { name: "b" }]);
+    const second = await alice.redeclare({ services: ["a", "b", "c", "d"].map((name) => service(name)) });
+    expect(second.services).toMatchObject([{ name: "a" }, { name: "b" }, { name: "c" }, { code: "rate-limited" }]);
+    // To withdraw is always possible.
+    await alice.redeclare({ services: [] });
+    expect((await alice.client.request("list", { away: true })).entries).toEqual([]);
+  });
+
+  test("are declared one after the other, and not too many in a row", async () => {
+    const server = await startBroker();
+    const alice = await startDaemon(server, { invite: await server.invite("alice") });
+    const outcomes = Array.from({ length: 100 }, (_, n) => codeOf(alice.redeclare({ services: [service(`s${n}`)] })));
+    const refused = (await Promise.all(outcomes)).filter((code) => code === "rate-limited");
+    expect(refused.length).toBeGreaterThan(0);
+    expect(refused.length).toBeLessThanOrEqual(92);
+  });
+
   test("of two declarations at once are those of the second", async () => {
     const server = await startBroker();
     const alice = await startDaemon(server, { invite: await server.invite("alice") });
@@ -160,7 +182,7 @@ describe("a subscription that a daemon declares", () => {
 
   test("is refused when the provider's device was revoked", async () => {
     const { server, alice, bob, held } = await subscribed();
-    const [{ fingerprint }] = server.broker.operations.devices("alice") as [{ fingerprint: string }];
+    const { fingerprint } = server.broker.operations.devices("alice")[0]!;
     await server.broker.operations.revokeDevice("alice", fingerprint);
     expect(await bob.ended.next()).toEqual({ subscription: held.subscription, code: "device-revoked" });
     expect((await alice.downs.next()).code).toBe("device-revoked");
@@ -168,14 +190,9 @@ describe("a subscription that a daemon declares", () => {
   });
 
   test("and no longer declares at the next login has ended for the provider", async () => {
-    const { alice, bob, held } = await subscribed();
+    const { server, alice, bob, held } = await subscribed();
     await bob.client.stop();
-    const again = await startDaemon(
-      { origin: bob.client.origin, identity: { publicKey: bob.client.login!.serverKey } as never },
-      {
-        identity: bob.identity,
-      },
-    );
+    const again = await startDaemon(server, { identity: bob.identity });
     expect(await alice.ended.next()).toEqual({ subscription: held.subscription, code: "closed" });
     expect(again.declared?.subscriptions).toEqual([]);
   });

@@ -198,7 +198,7 @@ describe("an IST", () => {
     ]);
     await first.client.stop();
     const second = await startIst(server, { identity });
-    const [{ fingerprint }] = server.broker.operations.ists() as [{ fingerprint: string }];
+    const { fingerprint } = server.broker.operations.ists()[0]!;
     await server.broker.operations.setIstDisabled(fingerprint, true);
     await vi.waitUntil(() => second.client.lastError?.code === "user-disabled", { timeout: 10_000 });
     expect(server.broker.operations.ists()[0]).toMatchObject({ disabled: true });

@@ -134,7 +134,7 @@ describe("two nodes on one Redis", () => {
       async () => (await alice.client.request("list", { away: true, user: "bob" })).entries.length === 1,
       WAIT,
     );
-    const [{ fingerprint }] = one.broker.operations.devices("bob") as [{ fingerprint: string }];
+    const { fingerprint } = one.broker.operations.devices("bob")[0]!;
     await one.broker.operations.revokeDevice("bob", fingerprint);
     expect((await moved.downs.next()).code).toBe("device-revoked");
   });

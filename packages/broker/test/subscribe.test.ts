@@ -301,6 +301,17 @@ describe("a subscription", () => {
     expect(alice.told.all).toHaveLength(256);
   });
 
+  test("counts while it is waited for", async () => {
+    const { server, alice, bob } = await network();
+    await alice.client.stop();
+    const waiting = Array.from({ length: 256 }, () => codeOf(bob.subscribe("web", "alice", { waitMs: 3_600_000 })));
+    expect(await codeOf(bob.subscribe("web", "alice", { waitMs: 3_600_000 }))).toBe("too-many");
+    expect(await server.metrics.value("negotiations_running")).toBe(256);
+    await server.broker.operations.setUserDisabled("bob", true);
+    expect(await Promise.all(waiting)).toEqual(Array(256).fill("disconnected"));
+    expect(await server.metrics.value("negotiations_running")).toBe(0);
+  });
+
   test("is asked for so often that a user may ask", async () => {
     const rates = { subscribes: { per_second: 0.001, burst: 3 } };
     const { server, bob } = await network([service("web")], { settings: { rates } });

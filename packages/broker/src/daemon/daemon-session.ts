@@ -10,8 +10,9 @@ export class DaemonContext {
   legPort: number | undefined = undefined;
   /** HOST:PORT at which the broker's own dial reached it. */
   reachable: string | undefined = undefined;
-  /** The declaration that is being carried out; the next one waits for it. */
+  /** The newest declaration that is being carried out or waits for the one before, and how many there are. */
   declaring: Promise<unknown> | undefined = undefined;
+  declarations = 0;
 
   constructor(user: string) {
     this.user = user;

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { IsthmusError, type isbDaemon, type ReplyInput, type RequestBody, type ServiceSpec } from "@isthmus/protocol";
 import type { Identity, Logger } from "@isthmus/service";
-import { verifyGrant } from "@isthmus/session";
+import { type Rate, TokenBuckets, verifyGrant } from "@isthmus/session";
 import type { Directory } from "../directory/directory.ts";
 import { includes } from "../directory/listing.ts";
 import type { Upkeep } from "../directory/upkeep.ts";
@@ -14,6 +14,9 @@ import type { DaemonSession } from "./daemon-session.ts";
 type Declaration = RequestBody<(typeof isbDaemon)["toServer"], "declare">;
 type Reply = ReplyInput<(typeof isbDaemon)["toServer"], "declare">;
 
+/** Declarations of one device that wait for each other; each may be as large as a frame. */
+const MOST_DECLARATIONS = 8;
+
 /** An answer and a declaration that was sent before it arrived may cross on one session, for at most so long. */
 const CROSSING_MS = 30_000;
 
@@ -24,6 +27,7 @@ export class Declarations {
   readonly #directory: Directory;
   readonly #upkeep: Upkeep;
   readonly #subscriptions: Subscriptions;
+  readonly #changes: TokenBuckets;
   readonly #logger: Logger;
   /** Services that their device has withdrawn and that are in the store still, since it is away or at work. */
   readonly #withdrawn = new Map<string, { device: string; attempt: Promise<boolean> }>();
@@ -34,6 +38,8 @@ export class Declarations {
     directory: Directory;
     upkeep: Upkeep;
     subscriptions: Subscriptions;
+    /** Services of one device that are written. */
+    changes: Rate;
     logger: Logger;
   }) {
     this.#identity = options.identity;
@@ -41,16 +47,28 @@ export class Declarations {
     this.#directory = options.directory;
     this.#upkeep = options.upkeep;
     this.#subscriptions = options.subscriptions;
+    this.#changes = new TokenBuckets(options.changes);
     this.#logger = options.logger;
   }
 
-  /** One declaration of a device after the other: each is the whole of what it wants. */
+  /**
+   * One declaration of a device after the other: each is the whole of what it wants.
+   * @throws IsthmusError `rate-limited`, `device-revoked`
+   */
   async take(session: DaemonSession, declaration: Declaration): Promise<Reply> {
     const { context } = session;
+    if (context.declarations >= MOST_DECLARATIONS) {
+      throw new IsthmusError("rate-limited", "earlier declarations are still being carried out", {
+        retryAfterMs: 1000,
+      });
+    }
     const before = context.declaring;
+    context.declarations++;
     const taking = (async () => {
       await before?.catch(() => undefined);
       const services = await this.#takeServices(session, declaration.services);
+      // While the services were written, what the device may do can have come to an end.
+      if (!this.#profiles.isActive(session.key)) throw new IsthmusError("device-revoked");
       const subscriptions = this.#takeSubscriptions(session, declaration.subscriptions);
       return { services, subscriptions };
     })();
@@ -58,6 +76,7 @@ export class Declarations {
     try {
       return await taking;
     } finally {
+      context.declarations--;
       if (context.declaring === taking) context.declaring = undefined;
     }
   }
@@ -106,6 +125,8 @@ export class Declarations {
     this.#upkeep.show(id);
     const known = this.#profiles.service(id);
     if (known?.device === session.key && isDeepStrictEqual(known.spec, spec)) return undefined;
+    const waitMs = this.#changes.take(session.key, performance.now());
+    if (waitMs > 0) return new IsthmusError("rate-limited", "the device's services change too often");
     try {
       await this.#profiles.put("service", id, (record) => {
         if (record && record.device !== session.key && this.#profiles.isActive(record.device)) {

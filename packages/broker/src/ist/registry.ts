@@ -111,6 +111,11 @@ export class IstRegistry {
     return { addresses: ist.address!.addresses, dataPath, draining, allocations, room, splices, bytesPerSecond };
   }
 
+  /** Whether it is logged in, or was a moment ago. */
+  knows(key: string): boolean {
+    return this.#ists.has(key);
+  }
+
   address(key: string): IstAddress | undefined {
     return this.#ists.get(key)?.address;
   }

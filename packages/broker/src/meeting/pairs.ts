@@ -88,6 +88,7 @@ export class Pairs {
   async obtain(pair: Pair, options: { avoid?: string[]; confirm?: boolean } = {}): Promise<Allocated> {
     const now = this.#now();
     for (const ist of options.avoid ?? []) {
+      if (!this.#ists.knows(ist)) continue;
       pair.avoid ??= new Map();
       pair.avoid.set(ist, now + AVOID_MS);
     }

@@ -90,13 +90,13 @@ export class Subscriptions {
   }
 
   /**
-   * Whether a device may have a subscription of this id.
+   * Whether a device may have a subscription of this id, beside those that it negotiates.
    * @throws IsthmusError `bad-request` where another device has it, `too-many`
    */
-  checkRoom(subscriberKey: string, id: string): void {
+  checkRoom(subscriberKey: string, id: string, negotiated = 0): void {
     const known = this.#byId.get(id);
     if (known && known.subscriber.key !== subscriberKey) throw new IsthmusError("bad-request", "the id is in use");
-    if (!known && this.ofSubscriber(subscriberKey).size >= LIMITS.subscriptionsPerDevice) {
+    if (!known && this.ofSubscriber(subscriberKey).size + negotiated >= LIMITS.subscriptionsPerDevice) {
       throw new IsthmusError("too-many", `a device has at most ${LIMITS.subscriptionsPerDevice} subscriptions`);
     }
   }

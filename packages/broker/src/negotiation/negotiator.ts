@@ -169,12 +169,13 @@ export class Negotiator {
     waiter: PromiseWithResolvers<SubscribeReply>,
   ): void {
     const listing = this.#check(session, body);
-    this.#options.subscriptions.checkRoom(session.key, body.subscription);
     // A request that its sender gave up and sent anew under another id.
     this.cancel(session.key, "replaced", body.subscription);
+    const running = this.#bySubscriber.of(session.key).size;
+    this.#options.subscriptions.checkRoom(session.key, body.subscription, running);
     const now = this.#options.now();
     const waitMs = Math.max(body.waitMs, this.#options.isBlinking(listing.device) ? BLINK_MS : 0);
-    const running: Running = {
+    const negotiation: Running = {
       key,
       requestId,
       body,
@@ -192,11 +193,11 @@ export class Negotiator {
       handshake: undefined,
       refusal: undefined,
     };
-    this.#running.set(key, running);
-    this.#byService.add(running.service, running);
-    this.#bySubscriber.add(session.key, running);
-    this.#lookForProvider(running);
-    this.#step(running, { is: "time" });
+    this.#running.set(key, negotiation);
+    this.#byService.add(negotiation.service, negotiation);
+    this.#bySubscriber.add(session.key, negotiation);
+    this.#lookForProvider(negotiation);
+    this.#step(negotiation, { is: "time" });
   }
 
   /**

@@ -6,6 +6,7 @@ const FREE = { per_second: 1_000_000, burst: 1_000_000 };
 const FREE_RATES = {
   connects: FREE,
   requests: FREE,
+  service_changes: FREE,
   subscribes: FREE,
   invites: FREE,
   control_frames: FREE,

@@ -31,6 +31,8 @@ export interface LegStreamOptions {
   attempt: number;
   /** Both sides consented to clear bytes. */
   plain: boolean;
+  /** Records of this side under one key; less than the default in tests alone. */
+  recordsPerKey?: number;
 }
 
 /**
@@ -43,6 +45,7 @@ export class LegStream {
   readonly #openId: number;
   readonly #attempt: number;
   readonly plain: boolean;
+  readonly #recordsPerKey: number;
   #sendSecret: Buffer | undefined;
   #sealer: RecordSealer | undefined;
   #receiveSecret: Buffer | undefined;
@@ -57,6 +60,7 @@ export class LegStream {
     this.#openId = options.openId;
     this.#attempt = options.attempt;
     this.plain = options.plain;
+    this.#recordsPerKey = options.recordsPerKey ?? LIMITS.recordsPerKey;
   }
 
   /** The first bytes of this side. To be called once, before anything else is sent. */
@@ -86,7 +90,7 @@ export class LegStream {
     if (this.plain) return chunk;
     if (!this.#sealer) throw new IsthmusError("internal", "application bytes before the preface");
     const records = this.#sealer.seal(chunk);
-    if (this.#sealer.records < LIMITS.recordsPerKey) return records;
+    if (this.#sealer.records < this.#recordsPerKey) return records;
     const update = this.#sealer.seal(KEY_UPDATE, RECORD_TYPE.handshake);
     this.#sendSecret = nextSecret(this.#sendSecret!);
     const { key, iv } = recordKeys(this.#sendSecret);

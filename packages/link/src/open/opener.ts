@@ -112,7 +112,7 @@ export class Opener {
   refused(attempt: number, code: Code, now: number): OpenerCommand[] {
     if (this.#phase === "joined" || this.#phase === "failed") return [];
     const aboutMeeting = code === "unsupported-rendezvous" || code === "unknown-allocation" || code === "no-path";
-    if (aboutMeeting) return attempt === this.#attempt ? this.#giveUpAttempt(now, code) : [];
+    if (aboutMeeting) return this.legLost(attempt, now, code);
     return this.#fail(code, { tellPeer: false });
   }
 

@@ -12,7 +12,7 @@ const IDLE_EVERY_MS = 15_000;
 const BUSY_FOR_MS = 3000;
 /** The first hello after idleness comes this soon: the path may have died meanwhile. */
 const BUSY_AGAIN_MS = 250;
-/** A hello without an answer for this long, or two round trips, is asked again and again, ... */
+/** A hello without an answer for this long, or one and a half round trips, is said again and again, ... */
 const SUSPECT_AFTER_MS = 300;
 const SUSPECT_EVERY_MS = 150;
 /**
@@ -202,7 +202,7 @@ export class PathHealth {
   get #suspectAt(): number {
     const [oldest] = this.#unanswered;
     if (!oldest) return Number.POSITIVE_INFINITY;
-    return Math.max(oldest.at + this.#patience(SUSPECT_AFTER_MS, 2), this.#unanswered.at(-1)!.at + SUSPECT_EVERY_MS);
+    return Math.max(oldest.at + this.#patience(SUSPECT_AFTER_MS, 1.5), this.#unanswered.at(-1)!.at + SUSPECT_EVERY_MS);
   }
 
   /** A path with a long round trip gets the time that it needs. */

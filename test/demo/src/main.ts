@@ -1,0 +1,61 @@
+import { portOf } from "@isthmus/e2e";
+import { Lab, ORDINARY_UID } from "@isthmus/lab";
+import { Command, CommanderError } from "commander";
+import { showLoopback } from "./loopback.ts";
+import { command, detail, headline } from "./narrate.ts";
+import { showTwoHomes } from "./two-homes.ts";
+import { enterWorld, isInWorld, publishPeople } from "./world.ts";
+
+const program = new Command("npm start --")
+  .description(
+    "Shows a web server behind one NAT being used from behind another, over real NATs in network namespaces.",
+  )
+  .option("--once", "end after the check instead of staying")
+  .exitOverride();
+
+/** Ctrl-C or a signal. */
+async function untilInterrupted(): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
+  await promise;
+  process.stdout.write("\n");
+}
+
+/** Stays, with commands to try, unless this is only a check. */
+async function stay(once: boolean, commands: string[]): Promise<void> {
+  if (once) {
+    headline("It works.");
+    return;
+  }
+  headline("It works, and goes on until Ctrl-C. To try in another terminal, in this folder:");
+  for (const text of commands) detail(command(text));
+  await untilInterrupted();
+}
+
+async function showInLab(once: boolean): Promise<void> {
+  await using lab = await Lab.create();
+  const { homes, subscription } = await showTwoHomes(lab);
+  const people = [homes.alice, homes.bob].map(({ user, node, socket }) => {
+    return [user, { netns: node.netns, uid: ORDINARY_UID, socket, home: node.folder }] as const;
+  });
+  publishPeople(Object.fromEntries(people));
+  await stay(once, [
+    `npm run -s on -- alice curl http://127.0.0.1:${portOf(subscription)}/`,
+    "npm run -s on -- alice isthmus explain web@bob",
+    "npm run -s on -- bob isthmus status",
+  ]);
+}
+
+try {
+  program.parse();
+  const { once = false } = program.opts<{ once?: boolean }>();
+  if (process.getuid?.() !== 0) await showLoopback((commands) => stay(once, commands));
+  else if (isInWorld()) await showInLab(once);
+  else enterWorld(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else {
+    process.stderr.write(`\n${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,79 @@
+import type { Lab, Node } from "@isthmus/lab";
+import { Daemon, type DaemonOptions } from "./daemon.ts";
+import { Isb, Ist } from "./servers.ts";
+
+export interface DeploymentOptions {
+  isb: Node;
+  ists: Node[];
+  isbFlags?: string[];
+  istFlags?: string[];
+}
+
+/** An ISB and its ISTs on public hosts of a laboratory, and the daemons that log in there. */
+export class Deployment {
+  readonly isb: Isb;
+  readonly ists: Ist[];
+  readonly daemons: Daemon[] = [];
+
+  private constructor(isb: Isb, ists: Ist[]) {
+    this.isb = isb;
+    this.ists = ists;
+  }
+
+  static async start(options: DeploymentOptions): Promise<Deployment> {
+    const isb = await new Isb(options.isb, options.isbFlags).start();
+    const ists = await Promise.all(
+      options.ists.map(async (node) => {
+        const ist = new Ist(node, options.istFlags);
+        await ist.join(await isb.inviteIst());
+        return ist.start();
+      }),
+    );
+    await Promise.all(ists.map((ist) => ist.ready()));
+    return new Deployment(isb, ists);
+  }
+
+  get ist(): Ist {
+    const [first] = this.ists;
+    if (!first) throw new Error("the deployment has no IST");
+    return first;
+  }
+
+  /** Starts a daemon, registers its device, logs it in. */
+  async daemon(node: Node, options: DaemonOptions): Promise<Daemon> {
+    const [daemon, invite] = await Promise.all([new Daemon(node, options).start(), this.isb.invite(options.user)]);
+    await daemon.login(invite);
+    this.daemons.push(daemon);
+    return daemon;
+  }
+}
+
+export interface TwoHomes {
+  lab: Lab;
+  deployment: Deployment;
+  /** In home A, who subscribes. */
+  alice: Daemon;
+  /** In home B, who provides. */
+  bob: Daemon;
+}
+
+/** The thesis' figure 3.3: two homes behind NATs, an ISB and an IST in the Internet. */
+export async function twoHomes(
+  lab: Lab,
+  options: { nat?: Parameters<Lab["home"]>[0]["nat"]; delayMs?: number; istFlags?: string[]; isbFlags?: string[] } = {},
+): Promise<TwoHomes> {
+  const { nat = "port-restricted", delayMs, ...flags } = options;
+  const cable = delayMs === undefined ? {} : { delayMs };
+  const [isb, ist] = await Promise.all([
+    lab.host("isb"),
+    lab.host("ist"),
+    lab.home({ name: "home-a", nat, hosts: ["alice"], ...cable }),
+    lab.home({ name: "home-b", nat, hosts: ["bob"], ...cable }),
+  ]);
+  const deployment = await Deployment.start({ isb, ists: [ist], ...flags });
+  const [alice, bob] = await Promise.all([
+    deployment.daemon(lab.node("alice"), { user: "alice" }),
+    deployment.daemon(lab.node("bob"), { user: "bob" }),
+  ]);
+  return { lab, deployment, alice, bob };
+}

@@ -1,0 +1,14 @@
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+const root = resolve(import.meta.dirname, "../../..");
+
+/** Node 24, which runs this. */
+export const NODE = process.execPath;
+
+/** What `node` runs for one of the apps, as it was built. @throws Error that says how to build it */
+export function appProgram(app: "isb" | "ist" | "daemon" | "cli"): string {
+  const path = join(root, "apps", app, "dist", "main.js");
+  if (!existsSync(path)) throw new Error(`${path} is missing: 'npx turbo run build'`);
+  return path;
+}

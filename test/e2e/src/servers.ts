@@ -1,0 +1,116 @@
+import { join } from "node:path";
+import type { Node, Program } from "@isthmus/lab";
+import { readSample } from "./daemon.ts";
+import { appProgram, NODE } from "./programs.ts";
+import { until } from "./until.ts";
+
+/** A process of an operator: ISB or IST, with its admin address inside the node. */
+abstract class Server {
+  readonly node: Node;
+  protected readonly flags: string[];
+  #program: Program | undefined;
+
+  protected constructor(node: Node, flags: string[]) {
+    this.node = node;
+    this.flags = flags;
+  }
+
+  protected abstract readonly app: "isb" | "ist";
+  protected abstract readonly adminPort: number;
+  abstract readonly folder: string;
+
+  get program(): Program {
+    if (!this.#program) throw new Error(`the ${this.app} on ${this.node.name} was not started`);
+    return this.#program;
+  }
+
+  async start(): Promise<this> {
+    this.#program = this.node.spawn(NODE, [appProgram(this.app), "--data", this.folder, ...this.flags], {
+      name: this.app,
+    });
+    await this.#program.waitForOutput(/"msg":"ready"/);
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    await this.program.stop("SIGTERM", 40_000);
+  }
+
+  async kill(): Promise<void> {
+    this.program.kill("SIGKILL");
+    await this.program.exited;
+  }
+
+  async metrics(): Promise<string> {
+    return this.node.read("curl", ["-sS", `http://127.0.0.1:${this.adminPort}/metrics`]);
+  }
+
+  /** One sample, `name{label="value"}` exactly as it is scraped; 0 when it is not there. */
+  async metric(sample: string): Promise<number> {
+    return readSample(await this.metrics(), sample);
+  }
+
+  async ready(timeoutMs = 10_000): Promise<void> {
+    await until(
+      `the ${this.app} on ${this.node.name} is ready`,
+      async () => {
+        const { code } = await this.node.run("curl", ["-sSf", `http://127.0.0.1:${this.adminPort}/readyz`]);
+        return code === 0 ? true : undefined;
+      },
+      timeoutMs,
+    );
+  }
+}
+
+/** The broker of a deployment. */
+export class Isb extends Server {
+  protected override readonly app = "isb";
+  protected override readonly adminPort = 9443;
+  override readonly folder: string;
+
+  constructor(node: Node, flags: string[] = []) {
+    super(node, flags);
+    this.folder = join(node.folder, "isb");
+  }
+
+  async invite(user: string, ...flags: string[]): Promise<string> {
+    return this.#make(["invite", user, ...flags]);
+  }
+
+  async inviteIst(): Promise<string> {
+    return this.#make(["invite-ist"]);
+  }
+
+  async #make(args: string[]): Promise<string> {
+    const text = await this.node.read(NODE, [appProgram("isb"), "--data", this.folder, ...args, "--json"]);
+    return (JSON.parse(text) as { invite: string }).invite;
+  }
+
+  /** Calls the admin API. */
+  async admin<T>(method: string, path: string, body?: object): Promise<T> {
+    const token = (await this.node.read("cat", [join(this.folder, "admin-token")])).trim();
+    const data = body === undefined ? [] : ["-H", "content-type: application/json", "-d", JSON.stringify(body)];
+    const text = await this.node.read("curl", [
+      ...["-sS", "-X", method, "-H", `authorization: Bearer ${token}`, ...data],
+      `http://127.0.0.1:${this.adminPort}${path}`,
+    ]);
+    return (text === "" ? undefined : JSON.parse(text)) as T;
+  }
+}
+
+/** A relay of a deployment. */
+export class Ist extends Server {
+  protected override readonly app = "ist";
+  protected override readonly adminPort = 9444;
+  override readonly folder: string;
+
+  constructor(node: Node, flags: string[] = []) {
+    super(node, ["--name", node.name, ...flags]);
+    this.folder = join(node.folder, "ist");
+  }
+
+  /** Takes the invite of an ISB; to be called before the start. */
+  async join(invite: string): Promise<void> {
+    await this.node.read(NODE, [appProgram("ist"), "--data", this.folder, "join", invite]);
+  }
+}
