@@ -46,13 +46,14 @@ install_packages() {
   return 0
 }
 
-# Node packages, when the lock file is another one than at the last time. Node 24 is among them.
+# Node packages, when the lock file is another one than at the last time. Node 24 is among them. Not `npm ci`: it refuses
+# a lock file without the optional packages of platforms that the registry at hand does not carry.
 install_node_packages() {
   stamp=node_modules/.isthmus-lock
   wanted=$(sha256sum package-lock.json | cut -d' ' -f1)
   if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ] || [ ! -x node_modules/.bin/node ]; then
     say "installing Node packages"
-    npm ci --no-audit --no-fund || exit 1
+    npm install --no-save --no-audit --no-fund || exit 1
     printf '%s' "$wanted" >"$stamp"
   fi
   PATH="$root/node_modules/.bin:$PATH"

@@ -14,9 +14,13 @@ const execute = promisify(execFile);
 
 /**
  * The main job without NATs, for a user who is not root: broker, relay and two daemons on loopback.
+ * @param interrupted ends it at any time
  * @param stay is given commands to try; all ends when it returns
  */
-export async function showLoopback(stay: (commands: string[]) => Promise<void>): Promise<void> {
+export async function showLoopback(
+  interrupted: Promise<void>,
+  stay: (commands: string[]) => Promise<void>,
+): Promise<void> {
   headline("Isthmus, on loopback");
   detail(
     "This is not root, which the laboratory with real NATs needs (network namespaces: CAP_SYS_ADMIN, CAP_NET_ADMIN).",
@@ -26,7 +30,7 @@ export async function showLoopback(stay: (commands: string[]) => Promise<void>):
   const programs: Program[] = [];
   const web = createServer((_request, response) => response.end(PAGE));
   try {
-    await show({ folder, programs, web, stay });
+    await Promise.race([show({ folder, programs, web, stay }), interrupted]);
   } finally {
     await Promise.all(programs.map((program) => program.destroy()));
     web.closeAllConnections();

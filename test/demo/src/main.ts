@@ -13,13 +13,10 @@ const program = new Command("npm start --")
   .option("--once", "end after the check instead of staying")
   .exitOverride();
 
-/** Ctrl-C or a signal. */
-async function untilInterrupted(): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
+/** Ctrl-C or another signal to end; what was started is ended then. */
+const interrupted = new Promise<void>((resolve) => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
-  await promise;
-  process.stdout.write("\n");
-}
+});
 
 /** Stays, with commands to try, unless this is only a check. */
 async function stay(once: boolean, commands: string[]): Promise<void> {
@@ -29,12 +26,15 @@ async function stay(once: boolean, commands: string[]): Promise<void> {
   }
   headline("It works, and goes on until Ctrl-C. To try in another terminal, in this folder:");
   for (const text of commands) detail(command(text));
-  await untilInterrupted();
+  await interrupted;
+  process.stdout.write("\n");
 }
 
 async function showInLab(once: boolean): Promise<void> {
   await using lab = await Lab.create();
-  const { homes, subscription } = await showTwoHomes(lab);
+  const shown = await Promise.race([showTwoHomes(lab), interrupted]);
+  if (!shown) return;
+  const { homes, subscription } = shown;
   const people = [homes.alice, homes.bob].map(({ user, node, socket }) => {
     return [user, { netns: node.netns, uid: ORDINARY_UID, socket, home: node.folder }] as const;
   });
@@ -49,7 +49,7 @@ async function showInLab(once: boolean): Promise<void> {
 try {
   program.parse();
   const { once = false } = program.opts<{ once?: boolean }>();
-  if (process.getuid?.() !== 0) await showLoopback((commands) => stay(once, commands));
+  if (process.getuid?.() !== 0) await showLoopback(interrupted, (commands) => stay(once, commands));
   else if (isInWorld()) await showInLab(once);
   else enterWorld(process.argv.slice(2));
 } catch (error) {
