@@ -125,7 +125,7 @@ export const relayConfig = z.object({
         .default(500)
         .meta({ description: "requests per second and daemon; twenty times as many at once" }),
       control_frames_per_second: count
-        .default(500)
+        .default(2000)
         .meta({ description: "control frames per second of one side of an allocation; twice as many at once" }),
       cells_answer_seconds: seconds.default(5).meta({ description: "how long a daemon may take to confirm new cells" }),
     })
@@ -135,7 +135,9 @@ export const relayConfig = z.object({
       most_pending: count
         .default(4096)
         .meta({ description: "connections that are no session yet, or a leg without a peer" }),
-      most_pending_per_source: count.default(256).meta({ description: "the same, of one source address" }),
+      most_pending_per_source: count
+        .default(1024)
+        .meta({ description: "the same, of one source address; a daemon may open a thousand connections at once" }),
       greeting_seconds: seconds
         .default(5)
         .meta({ description: "a connection must show what it is within this: bad-leg-header" }),
