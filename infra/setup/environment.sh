@@ -76,5 +76,5 @@ build() {
 # For the build: the native add-on and the laboratories' delay lines.
 BUILD_PACKAGES="gcc make libc6-dev"
 # shellcheck disable=SC2034
-# For laboratories out of network namespaces.
-LAB_PACKAGES="iproute2 nftables iputils-ping conntrack tcpdump curl procps util-linux"
+# For laboratories out of network namespaces; nft looks up the names of protocols in netbase's files.
+LAB_PACKAGES="iproute2 netbase nftables iputils-ping conntrack tcpdump curl procps util-linux"
