@@ -46,6 +46,12 @@ async function showInLab(once: boolean): Promise<void> {
   ]);
 }
 
+/** What failed, and what then failed in cleaning up. */
+function messagesOf(error: unknown): string[] {
+  if (error instanceof SuppressedError) return [error.suppressed, error.error].flatMap(messagesOf);
+  return [error instanceof Error ? error.message : String(error)];
+}
+
 try {
   program.parse();
   const { once = false } = program.opts<{ once?: boolean }>();
@@ -55,7 +61,7 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
   else {
-    process.stderr.write(`\n${(error as Error).message}\n`);
+    process.stderr.write(`\n${messagesOf(error).join("\n")}\n`);
     process.exitCode = 1;
   }
 }
