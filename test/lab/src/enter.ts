@@ -7,6 +7,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
+import { resolve } from "node:path";
 import { LabError } from "./lab-error.ts";
 import { checkTools, findTool, searchPath } from "./tools.ts";
 import { UNSHARE, WORLD_SCRIPT } from "./world.ts";
@@ -18,6 +19,8 @@ const PARENT = "ISTHMUS_LAB_PARENT";
 const TERMINAL_SIGNALS: NodeJS.Signals[] = ["SIGINT", "SIGQUIT", "SIGHUP"];
 
 const EXIT_USAGE = 2;
+
+const CHECKOUT = resolve(import.meta.dirname, "../../..");
 
 function main(): void {
   const command = process.argv.slice(2);
@@ -56,7 +59,7 @@ function enter(command: string[]): void {
   const terminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
   const world = spawn(
     findTool("setpriv"),
-    ["--pdeathsig", "KILL", "unshare", ...UNSHARE, "--", "sh", "-c", WORLD_SCRIPT, "isthmus-lab", ...command],
+    ["--pdeathsig", "KILL", "unshare", ...UNSHARE, "--", "sh", "-c", WORLD_SCRIPT, "isthmus-lab", CHECKOUT, ...command],
     {
       stdio: "inherit",
       env: { ...process.env, PATH: searchPath() },

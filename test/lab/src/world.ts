@@ -14,15 +14,36 @@ export const WORLD_MARK = "ISTHMUS_LAB";
 export const UNSHARE = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 /**
- * The first process of a world, as a shell script: it prepares the world and runs the command given as arguments. As
- * the world's init it also buries orphans, and the kernel kills whatever is left when it ends.
+ * The first process of a world, as a shell script: it prepares the world and runs the command given as arguments, after
+ * the folder of this checkout. As the world's init it also buries orphans, and the kernel kills whatever is left when it
+ * ends.
+ *
+ * Programs run as ordinary users, who must be able to reach the checkout where it lies in a folder of root's alone: in
+ * the world such a folder holds the checkout and nothing else, at the same path.
  */
 export const WORLD_SCRIPT = `
 set -e
+checkout=$1
+shift
 mkdir -p ${NETNS_FOLDER} ${WORLD_FOLDER}
 mount -t tmpfs -o mode=755 isthmus-lab ${NETNS_FOLDER}
 mount --make-shared ${NETNS_FOLDER}
 mount -t tmpfs -o mode=755 isthmus-lab ${WORLD_FOLDER}
+closed=
+folder=$checkout
+while [ "$folder" != / ]; do
+  folder=$(dirname "$folder")
+  case $(stat -c %A "$folder") in *[xt]) ;; *) closed=$folder ;; esac
+done
+if [ -n "$closed" ]; then
+  mkdir ${WORLD_FOLDER}/checkout
+  mount --bind "$checkout" ${WORLD_FOLDER}/checkout
+  mount -t tmpfs -o mode=755 isthmus-lab "$closed"
+  mkdir -p "$checkout"
+  mount --move ${WORLD_FOLDER}/checkout "$checkout"
+  rmdir ${WORLD_FOLDER}/checkout
+  cd "$PWD" 2>/dev/null || cd "$checkout"
+fi
 ip link set lo up
 if [ -n "$(ip -4 route show table all default; ip -6 route show table all default | grep -v unreachable || true)" ]; then
   echo "isthmus-lab: this world has a way out: refusing to run in it" >&2

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -55,6 +55,26 @@ wait
 test("the command's status is the world's", async () => {
   expect(await enter("exit 7").exited).toEqual([7, null]);
   expect(await enter("kill -9 $$").exited).toEqual([137, null]);
+});
+
+test("a checkout in a folder of root's alone is within reach of ordinary users, and the folder's other files are not", async () => {
+  const closed = mkdtempSync(join(tmpdir(), "isthmus-lab-test-"));
+  try {
+    const sources = join(closed, "checkout/test/lab/src");
+    cpSync(SOURCES, sources, { recursive: true });
+    writeFileSync(join(closed, "secret"), "");
+    const script = `setpriv --reuid 65534 --regid 65534 --clear-groups ls "${closed}" "${sources}/enter.ts"`;
+    const { nextLine, exited } = start(process.execPath, [join(sources, "enter.ts"), "sh", "-c", script]);
+    expect([await nextLine(), await nextLine(), await nextLine(), await nextLine()]).toEqual([
+      `${sources}/enter.ts`,
+      "",
+      `${closed}:`,
+      "checkout",
+    ]);
+    expect(await exited).toEqual([0, null]);
+  } finally {
+    rmSync(closed, { recursive: true });
+  }
 });
 
 /** Counts what it is asked by signals, until SIGHUP. */
