@@ -121,7 +121,7 @@ function hold(condition: boolean, promise: string): void {
 }
 
 /**
- * Plays a scenario and holds it to what DESIGN promises of every open.
+ * Plays a scenario and holds it to what is promised of every open: it is joined once or fails in time, no byte goes astray.
  * @returns how many opens were joined, and how many brought everything both ways
  * @throws Error that names the broken promise
  */

@@ -402,8 +402,8 @@ export class Subscription {
   // What comes to its listeners
 
   /**
-   * There are keys and a grant: nobody else is needed for a connection, as long as the grant lasts (DESIGN section 3). So
-   * a negotiation that fails, or takes long, changes nothing for those that can do without it.
+   * There are keys and a grant: nobody else is needed for a connection, as long as the grant lasts. So a negotiation that
+   * fails, or takes long, changes nothing for those that can do without it.
    */
   get #isUsable(): boolean {
     return this.#grant !== undefined && !this.#isExpired && this.#link?.newest !== undefined;

@@ -7,7 +7,7 @@ export interface Capabilities {
   readonly silentDrop: boolean;
   /** Splices and cells go on while the control plane is away; `dump` finds them again. */
   readonly survivesRestart: boolean;
-  /** Can splice without changing ports (DESIGN section 6, Pure Splice). */
+  /** Can splice without changing ports (Pure TCP Splice, T 4.4). */
   readonly pure: boolean;
   readonly udp: boolean;
   readonly ipv6: boolean;
@@ -118,8 +118,8 @@ export interface DataPathStats {
 }
 
 /**
- * What moves packets or bytes (DESIGN section 6). Calls for one allocation must not overlap: wait for one before the
- * next. Every call but `open` may throw IsthmusError; a call that threw has changed nothing.
+ * What moves packets or bytes. Calls for one allocation must not overlap: wait for one before the next. Every call but
+ * `open` may throw IsthmusError; a call that threw has changed nothing.
  */
 export interface DataPath {
   /** @throws Error that says why this host cannot run the driver */

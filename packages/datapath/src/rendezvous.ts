@@ -14,8 +14,9 @@ interface Waiting {
 }
 
 /**
- * One cell: two ports where the legs of one open meet (DESIGN section 4). At most one unpaired leg per side; a newer one
- * takes the place of an older one; a pair leaves the cell, which is free again at once. Pure.
+ * One cell: two ports where the legs of one open meet. At most one unpaired leg per side, so that a leg that died without
+ * a sign shifts no later pair; a newer one takes the place of an older one; a pair leaves the cell, which is free again at
+ * once. Pure.
  */
 export class CellRendezvous {
   readonly #halfMs: number;
@@ -79,7 +80,7 @@ export class CellRendezvous {
   }
 }
 
-/** An unpaired leg at the stream endpoint ends after this (DESIGN section 4). */
+/** An unpaired leg at the stream endpoint ends after this, as long as any open may take. */
 export const STREAM_HALF_MS = 10_000;
 
 /**

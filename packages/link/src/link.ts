@@ -59,8 +59,8 @@ export interface LinkOptions {
 export type ControlVia = ControlConnection | "ist" | "isb";
 
 /**
- * The secure association of this daemon with one other (DESIGN section 4), whatever the number of subscriptions between
- * them: its keys, its control messages, its streams and its UDP, over whatever meeting places there are.
+ * The secure association of this daemon with one other, whatever the number of subscriptions between them: its keys, its
+ * control messages, its streams and its UDP, over whatever meeting places there are.
  */
 export class Link {
   readonly peer: string;

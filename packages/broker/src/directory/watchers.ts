@@ -3,7 +3,7 @@ import { Groups } from "../groups.ts";
 import type { Directory } from "./directory.ts";
 import { directoryEntryOf, includes, type Listing } from "./listing.ts";
 
-/** Changes are gathered this long and then told together (DESIGN section 3). */
+/** Changes are gathered this long and then told together: a laptop that wakes up changes many services at once. */
 const COALESCE_MS = 250;
 /**
  * Bytes of a snapshot that are written per turn to one watcher, well below what counts as a slow socket: a directory

@@ -1,6 +1,6 @@
 import type { Pair } from "./pairs.ts";
 
-/** A direct row of DESIGN section 4. */
+/** One of the two ends can be reached: who dials whom, where. No IST is needed then (T 3.3). */
 export interface Direct {
   dialler: "subscriber" | "provider";
   addresses: string[];

@@ -1,4 +1,4 @@
-/** Answers are kept this long (DESIGN section 3). */
+/** Answers are kept this long: a client that lost its session repeats a request well before. */
 const KEPT_MS = 60_000;
 /** More are never kept: the oldest go first. */
 const MOST_ANSWERS = 100_000;

@@ -375,7 +375,7 @@ function askId(key: string): string {
   return createHash("sha256").update(key).digest("base64url").slice(0, 32);
 }
 
-/** An end whose leg port the broker has reached is dialled by the other (DESIGN section 4). */
+/** An end whose leg port the broker has reached is dialled by the other (T 3.3). */
 function directRow(provider: DaemonSession, subscriber: DaemonSession): Direct | undefined {
   const { reachable } = provider.context;
   if (reachable !== undefined) return { dialler: "subscriber", addresses: [reachable] };

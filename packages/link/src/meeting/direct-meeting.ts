@@ -30,8 +30,8 @@ export interface DirectMeetingOptions {
 }
 
 /**
- * A peer that is reached directly, or reaches this side directly (DESIGN section 4, the rows without an IST). The
- * dialler keeps one control connection; legs are further connections to the same leg port.
+ * A peer that is reached directly, or reaches this side directly, without an IST. The dialler keeps one control
+ * connection; legs are further connections to the same leg port.
  */
 export class DirectMeeting {
   readonly #options: DirectMeetingOptions;

@@ -40,8 +40,8 @@ export interface LegPortOptions {
 }
 
 /**
- * The port where a reachable daemon takes direct legs and control connections of its peers, TCP and UDP under one number
- * (DESIGN section 4). Whoever does not start with a valid header is closed without a word.
+ * The port where a reachable daemon takes direct legs and control connections of its peers, TCP and UDP under one number.
+ * Whoever does not start with a valid header is closed without a word.
  */
 export class LegPort {
   readonly #options: LegPortOptions;

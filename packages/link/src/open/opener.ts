@@ -1,7 +1,7 @@
 import type { Code, Rendezvous } from "@isthmus/protocol";
 import type { LegOutcome } from "./stream.ts";
 
-/** An open that is not joined after this time has failed (DESIGN section 4). */
+/** An open that is not joined after this time has failed: programs give a connection up after some such time. */
 export const OPEN_DEADLINE_MS = 10_000;
 /** Attempts are numbered by one byte. */
 const MOST_ATTEMPTS = 255;

@@ -17,8 +17,8 @@ const SUSPECT_AFTER_MS = 300;
 const SUSPECT_EVERY_MS = 150;
 /**
  * ... and after this, or four round trips, the path is dead: with the second until the next hello that makes less than
- * the 2 s of DESIGN section 4. So many hellos must have gone then, so that neither a few that are lost nor a process
- * that was held up for a moment end a path that lives.
+ * 2 s, within which a dead path is to be left. So many hellos must have gone then, so that neither a few that are lost nor
+ * a process that was held up for a moment end a path that lives.
  */
 const DEAD_AFTER_MS = 900;
 const LEAST_UNANSWERED = 4;

@@ -60,8 +60,8 @@ export interface PathEvents {
 }
 
 /**
- * The UDP paths of one generation: one at a time carries all flows (DESIGN section 4). The Noise initiator opens them, the
- * other side asks for one. A better one is looked for beside the one in use; flows move when it is proved.
+ * The UDP paths of one generation: one at a time carries all flows. The Noise initiator opens them, the other side asks
+ * for one. A better one is looked for beside the one in use; flows move when it is proved.
  */
 export class UdpPaths {
   readonly #world: PathsWorld;

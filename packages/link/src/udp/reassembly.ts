@@ -20,7 +20,7 @@ interface Unfinished {
   since: number;
 }
 
-/** Puts split datagrams together again (DESIGN section 4: by us, never by IP fragments). Bounded in bytes and time. */
+/** Puts split datagrams together again: by us, since many NATs drop IP fragments. Bounded in bytes and time. */
 export class Reassembly {
   readonly #unfinished = new Map<string, Unfinished>();
   readonly #dropped: () => void;

@@ -27,8 +27,7 @@ interface Entry {
 }
 
 /**
- * Which allocations live, for whom and until when (DESIGN section 3, negotiation). Pure: what happens and the time come
- * in, what is to be done goes out.
+ * Which allocations live, for whom and until when. Pure: what happens and the time come in, what is to be done goes out.
  *
  * An allocation belongs to the broker that asked for it, since brokers of different operators must not get hold of each
  * other's tickets.

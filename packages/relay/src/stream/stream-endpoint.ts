@@ -35,7 +35,7 @@ interface Waiting {
   settled: () => void;
 }
 
-/** Where a leg says by its header whom it wants to meet (DESIGN section 4, stream legs). */
+/** Where a leg says by its header whom it wants to meet. */
 export class StreamEndpoint {
   readonly #options: StreamEndpointOptions;
   readonly #rendezvous: StreamRendezvous;
