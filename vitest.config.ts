@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-/** Two suites: `unit` needs nothing but Node; `lab` needs root and runs inside test/lab's private namespaces. */
+/** Two suites: `unit` runs on this host alone, `lab` needs root and runs inside test/lab's private namespaces. */
 export default defineConfig({
   resolve: { conditions: ["source"] },
   ssr: { resolve: { conditions: ["source"], externalConditions: ["source"] } },
