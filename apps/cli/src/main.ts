@@ -81,7 +81,7 @@ program
   .command("login")
   .description("register this device with the invite of an ISB's operator, and log in")
   .argument("<invite>", "the text that starts with isthmus1:")
-  .option("--device <name>", "what to call this device", defaultDevice())
+  .addOption(new Option("--device <name>", "what to call this device").default(defaultDevice(), "the host's name"))
   .action(async (invite: string, { device }: { device: string }) => {
     const answer = await client().call("login", { invite, device });
     show(answer, ({ user, device: name, isb }) => print(`logged in at ${isb} as ${user}, device ${name}`));
@@ -112,10 +112,14 @@ program
   .option("--udp <host:port>", "where the service takes datagrams", target)
   .option(
     "--channel <channel>",
-    "a further channel: ID/tcp=HOST:PORT, ID/udp=HOST:PORT or ID/udp:provider",
+    "a further channel: ID/tcp=HOST:PORT, ID/udp=HOST:PORT or ID/udp:provider; repeatable",
     collect(channel),
   )
-  .option("--allow <user>", "who may use it: USER, or USER#FINGERPRINT for one device of theirs", collect(String))
+  .option(
+    "--allow <user>",
+    "who may use it: USER, or USER#FINGERPRINT for one device of theirs; repeatable",
+    collect(String),
+  )
   .option("--anyone", "every user of the ISB may use it")
   .option("--plain", "consent to unencrypted data, where the subscriber asks for it too")
   .option("--description <text>", "shown in the directory")
@@ -196,7 +200,11 @@ program
   .option("--listen <addr:port>", "where it shall be used; port 0 or no --listen: a free port of 127.0.0.1")
   .option("--wait [seconds]", `wait for an absent provider (${WAIT_SECONDS} s if no number is given)`, seconds)
   .option("--plain", "unencrypted data, where the provider consents: see the manual for what that gives up")
-  .option("--accept <channel=host:port>", "where a channel that the provider opens is delivered", collect(accepted))
+  .option(
+    "--accept <channel=host:port>",
+    "where a channel that the provider opens is delivered; repeatable",
+    collect(accepted),
+  )
   .action(async (service: string, { listen, wait, plain = false, accept = [] }: SubscribeFlags) => {
     const waitMs = (wait === true ? WAIT_SECONDS : (wait ?? 0)) * 1000;
     if (waitMs > 0) progress(`waiting for ${service} up to ${waitMs / 1000} s ...`);

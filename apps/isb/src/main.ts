@@ -58,6 +58,12 @@ function collect(value: string, before: string[] = []): string[] {
   return [...before, value];
 }
 
+function lifetimeOption(): Option {
+  return new Option("--lifetime <time>", "how long it is good: 90m, 24h, 7d")
+    .argParser(parseLifetime)
+    .default(parseLifetime("24h"), "24h");
+}
+
 /** The configuration without what must not be seen over a shoulder or in a bug report. */
 function redacted({ admin, store, ...config }: Config): object {
   return {
@@ -93,7 +99,7 @@ program
   .description("make an invite for devices of a user, by the running ISB")
   .argument("<user>", "whom the devices will belong to")
   .option("--uses <n>", "devices that it registers", parseCount, 1)
-  .option("--lifetime <time>", "how long it is good: 90m, 24h, 7d", parseLifetime, parseLifetime("24h"))
+  .addOption(lifetimeOption())
   .option("--json", "print JSON")
   .action((user: string, flags: InviteFlags) => printInvite({ role: "daemon", user }, "isthmus login INVITE", flags));
 
@@ -101,7 +107,7 @@ program
   .command("invite-ist")
   .description("make an invite for an IST, by the running ISB")
   .option("--uses <n>", "ISTs that it registers", parseCount, 1)
-  .option("--lifetime <time>", "how long it is good: 90m, 24h, 7d", parseLifetime, parseLifetime("24h"))
+  .addOption(lifetimeOption())
   .option("--json", "print JSON")
   .action((flags: InviteFlags) => printInvite({ role: "ist" }, "the 'registration' of an IST's configuration", flags));
 
