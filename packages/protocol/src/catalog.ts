@@ -13,7 +13,11 @@ export type Opener = z.infer<typeof opener>;
  * One named stream or datagram flow kind of a service. Where the provider delivers it (a localhost or LAN address) is
  * the provider's own business and is never told to the ISB.
  */
-export const channel = z.object({ id: name, proto: transport, opener: opener.default("subscriber") });
+export const channel = z.object({
+  id: name.meta({ description: "what both sides call it, one of a kind in its service" }),
+  proto: transport,
+  opener: opener.default("subscriber"),
+});
 export type Channel = z.infer<typeof channel>;
 
 /** Who may use a service. The provider's other devices always may. The provider checks it again, by key, at each open. */

@@ -19,9 +19,13 @@ export type LocalChannel = z.infer<typeof localChannel>;
 /** A service that this daemon provides, as the user states it. */
 export const localService = z.object({
   name,
+  /** The first TCP and the first UDP channel share one port at the subscriber. */
   channels: z.array(localChannel).min(1).max(LIMITS.channelsPerService),
+  /** `plain`: its bytes are moved as they are. There is no other yet. */
   behaviour: name.default("plain"),
+  /** Consents to unencrypted data, where the subscriber asks for it too. */
   plain: z.boolean().default(false),
+  /** Shown in the directory. */
   description: z.string().max(200).default(""),
   allow: z
     .array(
@@ -30,6 +34,7 @@ export const localService = z.object({
     .max(LIMITS.allowedUsersPerService)
     .default([])
     .meta({ description: "USER, or USER#FINGERPRINT for one device of theirs alone" }),
+  /** Every user of the ISB may use it. */
   anyone: allowList.shape.anyone,
 });
 export type LocalService = z.infer<typeof localService>;
@@ -41,6 +46,7 @@ export const subscriptionRequest = z.object({
   service: z.string().max(200),
   /** HOST:PORT of this host; with port 0 the daemon chooses one. */
   listen: hostPort.or(z.string().regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):0$/)).optional(),
+  /** Asks for unencrypted data, which the service must consent to. */
   plain: z.boolean().default(false),
   /** How long to wait for an absent provider, 0: fail at once. */
   waitMs: z.int().min(0).max(3_600_000).default(0),
