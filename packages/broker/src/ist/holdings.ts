@@ -14,7 +14,7 @@ export class Holdings {
   readonly #byPair = new Map<string, Holding[]>();
   /** Allocations of an IST that a report under way has named, or that it made since. */
   readonly #reported = new Map<string, Set<string>>();
-  /** Allocations that are over, which their IST does not know because it is away. */
+  /** Allocations that are over, of which their IST has not said that it knows. */
   readonly #owed = new Map<string, Set<string>>();
 
   constructor(lost: (pair: string, ist: string, allocation: string) => void) {
@@ -53,6 +53,11 @@ export class Holdings {
     const owed = this.#owed.get(ist);
     if (owed) owed.add(allocation);
     else this.#owed.set(ist, new Set([allocation]));
+  }
+
+  /** The IST knows that it is over. */
+  paid(ist: string, allocation: string): void {
+    this.#owed.get(ist)?.delete(allocation);
   }
 
   beginReport(ist: string): void {

@@ -163,9 +163,14 @@ export class IstRegistry {
 
   #release(session: IstSession, allocation: string, code: Code): void {
     this.#holdings.remove(session.key, allocation);
-    session.request("release", { allocation, code }).catch((error: IsthmusError) => {
-      // One that was gone already is as good; one that the session's end left behind ends when both daemons leave it.
-      this.#logger.debug({ ist: session.key, allocation, code: error.code }, "a release was not confirmed");
-    });
+    // Until it is answered: whether it arrived before a session's end, the next report tells.
+    this.#holdings.owe(session.key, allocation);
+    session.request("release", { allocation, code }).then(
+      () => this.#holdings.paid(session.key, allocation),
+      (error: IsthmusError) => {
+        this.#logger.debug({ ist: session.key, allocation, code: error.code }, "a release was not confirmed");
+        if (error.code !== "disconnected" && error.code !== "timeout") this.#holdings.paid(session.key, allocation);
+      },
+    );
   }
 }

@@ -340,7 +340,7 @@ test("every negotiation ends told or failed, and no allocation outlives the subs
       expect(world.ists.allocations).toBe(0);
       expect(world.fakeIst.living.size).toBe(0);
     }),
-    { numRuns: 400 },
+    { numRuns: 4000 },
   );
   await store.close();
 });
