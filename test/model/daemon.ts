@@ -15,7 +15,7 @@ import type { Code, Rendezvous } from "@isthmus/protocol";
 import type { Clock, Random } from "./clock.ts";
 import type { Connection, Ist, Meeting } from "./ist.ts";
 
-export const ALLOCATION = "00000000000000aa";
+const ALLOCATION = "00000000000000aa";
 
 /** What an application said and heard on one connection, and how it ended. */
 export interface App {

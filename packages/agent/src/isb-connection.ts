@@ -20,7 +20,6 @@ export type AskBody = RequestBody<ToClient, "ask">;
 export type ToldBody = EventBody<ToClient, "told">;
 export type DirectoryBody = EventBody<ToClient, "directory">;
 export type ReachabilityBody = EventBody<ToClient, "reachability">;
-export type DirectoryEntryBody = LocalApiReply<"list">["entries"][number];
 
 export interface IsbTarget {
   origins: string[];

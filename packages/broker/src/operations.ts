@@ -27,7 +27,7 @@ export interface OperationsParts {
 }
 
 /** One page of a list in the order of its ids, and where the next one begins. */
-export interface Page<T> {
+interface Page<T> {
   items: T[];
   cursor?: string;
 }

@@ -80,7 +80,7 @@ describe("which implementation is used", () => {
 });
 
 describe("the build", () => {
-  test("without a compiler says what follows and succeeds", () => {
+  test.skipIf(!canBuild)("without a compiler says what follows and succeeds", () => {
     const tools = join(folder, "bin");
     mkdirSync(tools);
     for (const tool of ["sh", "dirname", "rm", "make"]) symlinkSync(`/usr/bin/${tool}`, join(tools, tool));

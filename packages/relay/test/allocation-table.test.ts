@@ -119,7 +119,7 @@ describe("the allocation table", () => {
             const commands = table.expire(now);
             expect(commands).toEqual(expected);
             apply(commands);
-          } else {
+          } else if ("pick" in what) {
             const known = [...living.values()][what.pick];
             if (!known) continue;
             const { id, present, ever, away, told } = known;

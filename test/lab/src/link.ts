@@ -4,7 +4,7 @@ import { LabError } from "./lab-error.ts";
 import { awaitCarrier, batch, load } from "./script.ts";
 import type { Upstream } from "./upstream.ts";
 
-export type Protocol = "tcp" | "udp" | "icmp";
+type Protocol = "tcp" | "udp" | "icmp";
 
 export interface Loss {
   /** 0 to 100. Of what the kernel hands over: on a plain cable a large TCP segment is many packets of a real wire. */

@@ -47,7 +47,6 @@ export const deviceRecord = z.object({
 export type DeviceRecord = z.infer<typeof deviceRecord>;
 
 export const serviceRecord = z.object({ device: ed25519PublicKey, created: instant, spec: serviceSpec });
-export type ServiceRecord = z.infer<typeof serviceRecord>;
 
 export const inviteRecord = z.object({
   role: z.enum(["daemon", "ist"]),

@@ -88,7 +88,7 @@ export function nextSecret(secret: Buffer): Buffer {
  * HKDF-Expand-Label of RFC 8446 section 7.1 with SHA-256 and the prefix `isthmus1 ` instead of `tls13 `, for at most 32
  * bytes.
  */
-export function expandLabel(secret: Uint8Array, label: string, context: Uint8Array, length: number): Buffer {
+function expandLabel(secret: Uint8Array, label: string, context: Uint8Array, length: number): Buffer {
   const name = Buffer.from(`isthmus1 ${label}`, "ascii");
   const info = Buffer.alloc(2 + 1 + name.length + 1 + context.length + 1);
   info.writeUInt16BE(length);

@@ -13,11 +13,12 @@ export class RelayProcess {
 
   constructor(config: ConfigInput) {
     const script = join(import.meta.dirname, "relay.ts");
-    this.#child = spawn(process.execPath, ["--conditions=source", script, JSON.stringify(config)], {
+    const child = spawn(process.execPath, ["--conditions=source", script, JSON.stringify(config)], {
       stdio: ["ignore", "pipe", "inherit"],
     });
+    this.#child = child;
     this.line = (async () => {
-      for await (const line of createInterface({ input: this.#child.stdout! })) return line;
+      for await (const line of createInterface({ input: child.stdout })) return line;
       return "ended";
     })();
     onTestFinished(() => this.kill());
