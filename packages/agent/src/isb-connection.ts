@@ -3,7 +3,6 @@ import {
   type EventBody,
   type IsthmusError,
   isbDaemon,
-  type LocalApiReply,
   type ReplyBody,
   type RequestBody,
 } from "@isthmus/protocol";
