@@ -2,4 +2,15 @@ export { Daemon, type DaemonOptions, portOf, readSample, type Status, type Subsc
 export { Deployment, type DeploymentOptions, type TwoHomes, twoHomes } from "./deployment.ts";
 export { appProgram, NODE } from "./programs.ts";
 export { Isb, Ist } from "./servers.ts";
+export {
+  Exim,
+  Nginx,
+  ownFile,
+  ownFolder,
+  Sshd,
+  SshUser,
+  startDnsmasq,
+  startIperf,
+  startRedis,
+} from "./services/index.ts";
 export { until } from "./until.ts";
