@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, createSecretKey, timingSafeEqual } from "node:crypto";
 import { IsthmusError } from "./codes.ts";
 import { PROTOCOL_VERSION } from "./version.ts";
 
@@ -64,7 +64,7 @@ export const NO_ID = "0000000000000000";
 export function encodeLegHeader(header: LegHeader, key: Uint8Array): Buffer {
   const bytes = Buffer.alloc(LEG_HEADER_BYTES);
   writeSigned(bytes, header);
-  createHmac("sha256", key).update(bytes.subarray(0, SIGNED_BYTES)).digest().copy(bytes, SIGNED_BYTES);
+  createHmac("sha256", createSecretKey(key)).update(bytes.subarray(0, SIGNED_BYTES)).digest().copy(bytes, SIGNED_BYTES);
   return bytes;
 }
 
@@ -121,6 +121,6 @@ export function probeNonce(bytes: Buffer): Buffer {
 }
 
 export function verifyLegHeader(bytes: Buffer, key: Uint8Array): boolean {
-  const expected = createHmac("sha256", key).update(bytes.subarray(0, SIGNED_BYTES)).digest();
+  const expected = createHmac("sha256", createSecretKey(key)).update(bytes.subarray(0, SIGNED_BYTES)).digest();
   return timingSafeEqual(expected, bytes.subarray(SIGNED_BYTES, LEG_HEADER_BYTES));
 }

@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, createSecretKey, timingSafeEqual } from "node:crypto";
 import { IsthmusError } from "./codes.ts";
 import { PROTOCOL_VERSION } from "./version.ts";
 
@@ -62,5 +62,5 @@ export function decodePreface(bytes: Buffer, key: Uint8Array): Preface {
 }
 
 function tag(bytes: Buffer, key: Uint8Array): Buffer {
-  return createHmac("sha256", key).update(bytes.subarray(0, SIGNED_BYTES)).digest().subarray(0, 16);
+  return createHmac("sha256", createSecretKey(key)).update(bytes.subarray(0, SIGNED_BYTES)).digest().subarray(0, 16);
 }

@@ -1,4 +1,4 @@
-import { createHmac } from "node:crypto";
+import { createHmac, createSecretKey } from "node:crypto";
 import type { Suite } from "@isthmus/native";
 import type { HandshakeResult } from "./noise.ts";
 
@@ -97,5 +97,6 @@ function expandLabel(secret: Uint8Array, label: string, context: Uint8Array, len
   info[3 + name.length] = context.length;
   info.set(context, 4 + name.length);
   info[info.length - 1] = 1;
-  return createHmac("sha256", secret).update(info).digest().subarray(0, length);
+  // Given bytes, Node first rules out all other kinds of keys, which takes three times as long as the HMAC itself.
+  return createHmac("sha256", createSecretKey(secret)).update(info).digest().subarray(0, length);
 }
