@@ -1,4 +1,4 @@
-import type { TLSSocket } from "node:tls";
+import { createSecureContext, getCACertificates, type SecureContext, type TLSSocket } from "node:tls";
 import { formatHostPort, IsthmusError, isLoopback, parseOrigin } from "@isthmus/protocol";
 import { WebSocket } from "ws";
 
@@ -37,7 +37,9 @@ export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
     maxPayload: options.maxPayload,
     // A pinned certificate is checked below, on the connection itself: it has no name and no issuer to check.
     rejectUnauthorized: options.certificate === undefined,
-    ...(options.certificate === undefined ? {} : { checkServerIdentity: () => undefined as never }),
+    ...(options.certificate === undefined
+      ? { secureContext: trustingSystem() }
+      : { checkServerIdentity: () => undefined as never }),
   });
   return new Promise((resolve, reject) => {
     let refusal: IsthmusError | undefined;
@@ -81,6 +83,14 @@ export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
     socket.on("error", (error: NodeJS.ErrnoException) => reject(refusal ?? connectError(origin, error)));
     socket.once("close", () => reject(refusal ?? new IsthmusError("disconnected")));
   });
+}
+
+let context: SecureContext | undefined;
+
+/** Node trusts its own list of CAs alone, and what `NODE_EXTRA_CA_CERTS` adds; operators add theirs to the system's. */
+function trustingSystem(): SecureContext {
+  context ??= createSecureContext({ ca: [...getCACertificates("default"), ...getCACertificates("system")] });
+  return context;
 }
 
 const CERTIFICATE_ERRORS = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ALTNAME/;

@@ -6,6 +6,7 @@ import { LIMITS } from "@isthmus/protocol";
 import { loadOrCreateCertificate } from "@isthmus/service";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { type DialOptions, dial } from "../src/dial.ts";
+import { spawnScript } from "./child/spawn.ts";
 import { connect, failure, startClient, startServer } from "./harness.ts";
 
 const OPTIONS: DialOptions = {
@@ -15,10 +16,14 @@ const OPTIONS: DialOptions = {
   signal: new AbortController().signal,
 };
 
-async function certificate(): Promise<Awaited<ReturnType<typeof loadOrCreateCertificate>>> {
+function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "session-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
-  return loadOrCreateCertificate(folder, "isb.example");
+  return folder;
+}
+
+function certificate(): ReturnType<typeof loadOrCreateCertificate> {
+  return loadOrCreateCertificate(temporaryFolder(), "isb.example");
 }
 
 /** A TCP server that is no server of ours. */
@@ -66,6 +71,20 @@ describe("over TLS with a certificate that nobody signed", () => {
     const server = await startServer({ certificate: await certificate() });
     expect(await failure(startClient(server))).toMatchObject({ code: "wrong-certificate" });
     expect(server.attempts).toEqual([]);
+  });
+
+  it("no pin means the system's CAs, and those that its operator added", async () => {
+    const [folder, others] = [temporaryFolder(), temporaryFolder()];
+    const made = await loadOrCreateCertificate(folder, "localhost");
+    await loadOrCreateCertificate(others, "localhost");
+    const { port } = await startServer({ certificate: made });
+    const dialFrom = async (trusted: string) => {
+      const env = { SSL_CERT_FILE: join(trusted, "tls-cert.pem"), SSL_CERT_DIR: "", NODE_EXTRA_CA_CERTS: "" };
+      const { lines } = spawnScript("dial.ts", [`wss://localhost:${port}`], env);
+      return (await lines.next()).value as string;
+    };
+    expect(await dialFrom(folder)).toBe("open");
+    expect(await dialFrom(others)).toBe("wrong-certificate");
   });
 
   it("a pin is of no use without TLS", async () => {

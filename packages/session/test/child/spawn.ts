@@ -8,9 +8,11 @@ import { onTestFinished } from "vitest";
 export function spawnScript(
   script: string,
   args: string[] = [],
+  env: NodeJS.ProcessEnv = {},
 ): { child: ChildProcess; lines: AsyncIterator<string> } {
   const child = spawn(process.execPath, ["--conditions=source", join(import.meta.dirname, script), ...args], {
     stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...env },
   });
   onTestFinished(() => kill(child));
   return { child, lines: createInterface(child.stdout!)[Symbol.asyncIterator]() };
