@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { mayForge, sendFromPortZero } from "@isthmus/datapath/testing";
 import { encodeProbe } from "@isthmus/protocol";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type Half, localPair, serve, twoDaemons } from "./two-daemons.ts";
@@ -177,4 +178,33 @@ describe("control", () => {
     client.write("x");
     await vi.waitFor(() => expect(a.keysLost).toBeGreaterThan(0), { timeout: 8000 });
   }, 15_000);
+});
+
+it.skipIf(!mayForge)("takes no leg header from port 0, however right it is", async () => {
+  const { a, b } = await setUp("b", echo);
+  // What reaches b over TCP alone: the datagrams to the same port come to this test instead.
+  const { server, address } = await serve((socket) => {
+    const onward = connect({ port: b.port, host: "127.0.0.1", allowHalfOpen: true });
+    onward.on("error", () => socket.destroy());
+    socket.pipe(onward).pipe(socket);
+    cleanups.push(() => onward.destroy());
+  });
+  cleanups.push(() => server.close());
+  const eavesdropper = createSocket("udp4");
+  eavesdropper.bind(address.port, "127.0.0.1");
+  await once(eavesdropper, "listening");
+  cleanups.push(() => eavesdropper.close());
+  b.link.setDirect(false, []);
+  a.link.setDirect(true, [address]);
+  b.target = { host: "127.0.0.1", port: 9 };
+  await vi.waitFor(() => expect(a.link.direct?.isUp).toBe(true));
+  const { session, flow } = a.link.openFlow(
+    { subscription: SUBSCRIPTION, channel: "udp", opener: "subscriber" },
+    { deliver: () => undefined, close: () => undefined },
+  )!;
+  session.send(flow, Buffer.from("hello"));
+  const [header] = (await once(eavesdropper, "message")) as [Buffer];
+  await sendFromPortZero("127.0.0.1", { host: "127.0.0.1", port: b.port }, header);
+  await vi.waitFor(() => expect(b.counted.get("leg-refused")).toBe(1));
+  expect(b.link.udpPath).toBeUndefined();
 });

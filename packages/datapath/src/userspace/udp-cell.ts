@@ -51,7 +51,8 @@ export class UdpCell {
   #first(side: Side, source: Source): void {
     const { allocation, account, drops } = this.#host;
     const other = this.#sources[side === 0 ? 1 : 0];
-    if (!this.#host.expects(side, source.address)) {
+    // Port 0 is no port to answer to (RFC 768): sending there is an error, and anybody may claim it.
+    if (source.port === 0 || !this.#host.expects(side, source.address)) {
       drops.count("stranger");
       return;
     }

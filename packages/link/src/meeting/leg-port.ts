@@ -189,6 +189,11 @@ export class LegPort {
   }
 
   #receive(datagram: Buffer, source: HostPort): void {
+    // Nothing can be sent to port 0 (RFC 768), and anybody may claim it.
+    if (source.port === 0) {
+      this.#options.refused();
+      return;
+    }
     const key = formatHostPort(source);
     const isHeader = datagram.length === LEG_HEADER_BYTES && datagram.subarray(0, LEG_MAGIC.length).equals(LEG_MAGIC);
     if (!isHeader) {
