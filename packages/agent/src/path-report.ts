@@ -25,6 +25,9 @@ function tcpPath(link: Link): Omit<PathReport, "tried"> {
   if (!ist.joined)
     return { path: "stream", detail: `stream endpoint of IST ${name} at ${addresses[0]}; not joined yet` };
   if (!ist.peerJoined) return { path: "stream", detail: `stream endpoint of IST ${name}; the peer has not joined yet` };
+  if (ist.avoidsCells) {
+    return { path: "stream", detail: `stream endpoint of IST ${name}; connections did not meet at its cells` };
+  }
   return { path: "cell", detail: `IST ${name}, cells ${ist.cells.join(", ")}` };
 }
 

@@ -210,7 +210,7 @@ export class Link {
     if (rendezvous.at === "direct") {
       if (outcome !== "given-up") this.#direct?.legSettled(!hasFailed);
       if (hasFailed) this.checkDirect();
-    } else if (open.isOurs) this.#istOf(rendezvous.allocation)?.settled(rendezvous, "tcp", outcome !== "joined");
+    } else if (open.isOurs) this.#istOf(rendezvous.allocation)?.settled(rendezvous, "tcp", outcome);
     if (hasFailed) this.#host.suspect(this);
   }
 
@@ -538,7 +538,9 @@ export class Link {
       tell: (message) => this.tell(state, message),
       choose: (allowStream) => this.#chooseUdp(allowStream),
       settled: (rendezvous, failed) => {
-        if (rendezvous.at === "cell") this.#istOf(rendezvous.allocation)?.settled(rendezvous, "udp", failed);
+        if (rendezvous.at === "cell") {
+          this.#istOf(rendezvous.allocation)?.settled(rendezvous, "udp", failed ? "failed" : "joined");
+        }
         if (failed) this.#host.suspect(this);
       },
       carry: (path, rendezvous, events) => this.#carry(generation, path, rendezvous, events),

@@ -9,9 +9,15 @@ import {
   type Rendezvous,
 } from "@isthmus/protocol";
 import { CellPool } from "../open/cell-pool.ts";
+import type { LegOutcome } from "../open/stream.ts";
 
 /** Legs of this many attempts try cells, the following ones the stream endpoint, which pairs exactly. */
 const CELL_ATTEMPTS = 2;
+/** Attempts in a row that failed at cells, as where a firewall passes the stream endpoint's port alone, ... */
+const CELL_FAILURES = 2;
+/** ... after which opens go to the stream endpoint at once, for so long at first, and doubling. */
+const AVOID_CELLS_FIRST_MS = 30_000;
+const AVOID_CELLS_MOST_MS = 600_000;
 
 /** Asks the IST for more cells, or gives some back; a failure is not an error, only fewer cells. */
 export interface CellRequests {
@@ -31,6 +37,9 @@ export class IstMeeting {
   #joined = false;
   #requests: CellRequests | undefined;
   #growing = false;
+  #cellFailures = 0;
+  #avoidMs = AVOID_CELLS_FIRST_MS;
+  #avoidCellsUntil = Number.NEGATIVE_INFINITY;
   /** Where the session to the IST stands or stood last: the host that was reached. */
   #reached: HostPort | undefined;
   peerJoined = false;
@@ -55,6 +64,8 @@ export class IstMeeting {
     this.#pool ??= new CellPool(this.offer.side, limits.halfMs);
     this.#pool.update(cells);
     this.#joined = true;
+    // Perhaps from another network than before.
+    this.#trustCells();
   }
 
   /** The session is down: cells may be gone or known to others alone, so only the stream endpoint is used. */
@@ -68,10 +79,15 @@ export class IstMeeting {
     this.#pool?.update(cells);
   }
 
+  /** Cells are left out for a while, since legs did not meet there. */
+  get avoidsCells(): boolean {
+    return this.#now() < this.#avoidCellsUntil;
+  }
+
   /** Where the legs of an attempt meet. A cell that is chosen is this open's until {@link settled}. */
   choose(attempt: number): Rendezvous {
     const allocation = this.offer.allocation;
-    if (this.#joined && this.peerJoined && attempt < CELL_ATTEMPTS) {
+    if (this.#joined && this.peerJoined && attempt < CELL_ATTEMPTS && !this.avoidsCells) {
       const cell = this.#pool!.take("tcp", this.#now());
       if (cell !== undefined) return { at: "cell", allocation, cell, mode: "passive" };
       this.#grow();
@@ -88,8 +104,12 @@ export class IstMeeting {
     return undefined;
   }
 
-  settled(rendezvous: Rendezvous, proto: "tcp" | "udp", failed: boolean): void {
-    if (rendezvous.at === "cell") this.#pool?.give(rendezvous.cell, proto, this.#now(), failed);
+  settled(rendezvous: Rendezvous, proto: "tcp" | "udp", outcome: LegOutcome): void {
+    if (rendezvous.at !== "cell") return;
+    this.#pool?.give(rendezvous.cell, proto, this.#now(), outcome !== "joined");
+    if (proto === "udp") return;
+    if (outcome === "joined") this.#trustCells();
+    else if (outcome === "failed") this.#doubtCells();
   }
 
   /** Gives idle cells back; to be called now and then. */
@@ -122,6 +142,20 @@ export class IstMeeting {
     const { allocation, side, token } = this.offer;
     const header = { kind: "also", side, allocation, generation: NO_ID, openId: 0, attempt: 0 } as const;
     return encodeLegHeader(header, Buffer.from(token, "base64url"));
+  }
+
+  #trustCells(): void {
+    this.#cellFailures = 0;
+    this.#avoidMs = AVOID_CELLS_FIRST_MS;
+    this.#avoidCellsUntil = Number.NEGATIVE_INFINITY;
+  }
+
+  #doubtCells(): void {
+    // What was under way when cells were given up says nothing new.
+    if (this.avoidsCells || ++this.#cellFailures < CELL_FAILURES) return;
+    this.#cellFailures = 0;
+    this.#avoidCellsUntil = this.#now() + this.#avoidMs;
+    this.#avoidMs = Math.min(this.#avoidMs * 2, AVOID_CELLS_MOST_MS);
   }
 
   #grow(): void {
