@@ -13,7 +13,8 @@ export default defineConfig({
           include: [
             "packages/*/test/**/*.test.ts",
             "apps/*/test/**/*.test.ts",
-            "test/{model,layout,vectors}/**/*.test.ts",
+            "kernel/*/test/**/*.test.ts",
+            "test/{docs,layout,model,vectors}/**/*.test.ts",
           ],
           testTimeout: 20_000,
         },
