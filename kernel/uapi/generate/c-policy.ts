@@ -5,6 +5,7 @@ import {
   checkValue,
   enumOf,
   lower,
+  type Operation,
   type Spec,
   upper,
 } from "./spec.ts";
