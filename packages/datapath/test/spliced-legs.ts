@@ -16,12 +16,17 @@ export const NO_LIMITS: AllocationLimits = {
 
 /** A splicer between real sockets of this process. */
 export class SpliceBench {
-  readonly splicer = new SocketSplicer();
+  readonly splicer: SocketSplicer;
   readonly tally = new SpliceTally();
   readonly #server = createServer(LEG_SOCKETS);
 
-  static async start(limits: Partial<AllocationLimits> = {}): Promise<SpliceBench> {
-    const bench = new SpliceBench();
+  private constructor(splicer: SocketSplicer) {
+    this.splicer = splicer;
+  }
+
+  /** @param splicer by default one without the pump */
+  static async start(limits: Partial<AllocationLimits> = {}, splicer = new SocketSplicer({})): Promise<SpliceBench> {
+    const bench = new SpliceBench(splicer);
     bench.splicer.open("a", { ...NO_LIMITS, ...limits });
     bench.#server.listen(0, "127.0.0.1");
     await once(bench.#server, "listening");

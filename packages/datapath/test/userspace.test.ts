@@ -1,9 +1,14 @@
 import { silentLogger } from "@isthmus/service";
-import { UserspaceDataPath } from "../src/index.ts";
+import { SocketSplicer, UserspaceDataPath } from "../src/index.ts";
 import { describeDataPath, loopbackHosts } from "../src/testing.ts";
 
-describeDataPath("userspace", async () => ({
-  dataPath: new UserspaceDataPath({ logger: silentLogger() }),
-  hosts: loopbackHosts(),
-  remove: async () => undefined,
-}));
+for (const [name, makeSplicer] of [
+  ["userspace", () => new SocketSplicer()],
+  ["userspace without the pump", () => new SocketSplicer({})],
+] as const) {
+  describeDataPath(name, async () => ({
+    dataPath: new UserspaceDataPath({ logger: silentLogger(), splicer: makeSplicer() }),
+    hosts: loopbackHosts(),
+    remove: async () => undefined,
+  }));
+}

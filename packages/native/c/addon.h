@@ -12,6 +12,7 @@
  * can be loaded in several threads.
  */
 napi_value aead_init(napi_env env);
+napi_value pump_init(napi_env env);
 
 struct addon_function {
 	const char *name;

@@ -1,9 +1,11 @@
 import { createRequire } from "node:module";
 import type { AeadEngine } from "./aead/engine.ts";
+import type { PumpEngine } from "./pump/index.ts";
 
 /** The add-on's parts, one for each C entry point (c/addon.h). */
 export interface Addon {
   readonly aead: AeadEngine;
+  readonly pump: PumpEngine;
 }
 
 /** Set to this, the add-on is not loaded at all: to test the portable paths, or to rule the add-on out as a culprit. */

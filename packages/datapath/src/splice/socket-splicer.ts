@@ -1,4 +1,6 @@
+import { type Pump, thePump } from "@isthmus/native/pump";
 import type { AllocationLimits, Code } from "@isthmus/protocol";
+import { PumpedSplice } from "./pumped-splice.ts";
 import { resetSocket } from "./reset-socket.ts";
 import { Splice } from "./splice.ts";
 import { SpliceAccount } from "./splice-account.ts";
@@ -20,10 +22,18 @@ export interface SpliceRequest {
 /**
  * Joins sockets in user space, wherever the legs of an allocation met, and holds all of them to its limits: the cells of
  * the `userspace` driver and the stream endpoint of the relay share one of these.
+ *
+ * The pump moves the bytes where there is one (the native add-on is loaded); otherwise this thread does.
  */
 export class SocketSplicer {
+  readonly #pump: Pump | undefined;
   readonly #accounts = new Map<string, SpliceAccount>();
   #ids = 0;
+
+  /** @param options.pump by default this process's, if it has one */
+  constructor({ pump }: { pump?: Pump | undefined } = { pump: thePump() }) {
+    this.#pump = pump;
+  }
 
   /** Makes the allocation's account, or gives it new limits. */
   open(allocation: string, limits: AllocationLimits): SpliceAccount {
@@ -32,7 +42,7 @@ export class SocketSplicer {
       known.limits = limits;
       return known;
     }
-    const account = new SpliceAccount(allocation, limits);
+    const account = new SpliceAccount(allocation, limits, this.#pump?.createAccount());
     this.#accounts.set(allocation, account);
     return account;
   }
@@ -59,16 +69,13 @@ export class SocketSplicer {
       return code;
     }
     const id = this.nextId();
-    const splice = new Splice({
-      id,
-      cell,
-      account,
-      tally,
-      sockets: [legs[0].socket, legs[1].socket],
-      onClosed: (code) => onClosed?.(id, code),
-    });
+    const options = { id, cell, account, tally, onClosed: (code: Code) => onClosed?.(id, code) };
     onPaired?.(id);
-    splice.start(legs);
+    const { pumpAccount } = account;
+    if (this.#pump && pumpAccount && PumpedSplice.start({ ...options, pump: this.#pump, pumpAccount, legs })) {
+      return undefined;
+    }
+    new Splice({ ...options, sockets: [legs[0].socket, legs[1].socket] }).start(legs);
     return undefined;
   }
 

@@ -1,6 +1,7 @@
+import type { PumpAccount } from "@isthmus/native/pump";
 import type { AllocationLimits, Code } from "@isthmus/protocol";
 import type { SpliceDump } from "../data-path.ts";
-import { RateBucket } from "./rate-bucket.ts";
+import { type Rate, RateBucket } from "./rate-bucket.ts";
 
 /** Limits are looked after at most this often, so that splices whose limits come due one by one cost no scan each. */
 const LOOK_EVERY_MS = 20;
@@ -29,7 +30,9 @@ export interface HeldBytes {
  */
 export class SpliceAccount {
   readonly allocation: string;
-  readonly rate: RateBucket;
+  readonly rate: Rate;
+  /** Holds what the pump moves to the same limits. */
+  readonly pumpAccount: PumpAccount | undefined;
   #limits: AllocationLimits;
   readonly #members = new Set<SpliceMember>();
   readonly #held = new Set<HeldBytes>();
@@ -37,10 +40,12 @@ export class SpliceAccount {
   #limitTimer: NodeJS.Timeout | undefined;
   #limitsDue = Number.POSITIVE_INFINITY;
 
-  constructor(allocation: string, limits: AllocationLimits) {
+  constructor(allocation: string, limits: AllocationLimits, pumpAccount?: PumpAccount) {
     this.allocation = allocation;
+    this.pumpAccount = pumpAccount;
     this.#limits = limits;
-    this.rate = new RateBucket(limits.bytesPerSecond, performance.now());
+    pumpAccount?.set(limits.bytesPerSecond, limits.bytes);
+    this.rate = pumpAccount ?? new RateBucket(limits.bytesPerSecond);
   }
 
   get limits(): AllocationLimits {
@@ -49,7 +54,7 @@ export class SpliceAccount {
 
   set limits(limits: AllocationLimits) {
     this.#limits = limits;
-    this.rate.setRate(limits.bytesPerSecond, performance.now());
+    this.rate.set(limits.bytesPerSecond, limits.bytes);
     this.#releaseHeld();
     this.#lookAfterLimits();
   }
@@ -71,13 +76,13 @@ export class SpliceAccount {
   }
 
   /** @returns false when they must wait: {@link hold} them */
-  mayPass(bytes: number, now: number): boolean {
-    return this.#held.size === 0 && this.rate.spend(bytes, now);
+  mayPass(bytes: number): boolean {
+    return this.#held.size === 0 && this.rate.spend(bytes, false);
   }
 
   hold(held: HeldBytes): void {
     this.#held.add(held);
-    this.#rateTimer ??= setTimeout(this.#releaseHeld, Math.ceil(this.rate.waitMs(performance.now())));
+    this.#rateTimer ??= setTimeout(this.#releaseHeld, Math.ceil(this.rate.waitMs()));
   }
 
   /** They wait no longer: their splice ended. */
@@ -101,10 +106,9 @@ export class SpliceAccount {
   readonly #releaseHeld = (): void => {
     clearTimeout(this.#rateTimer);
     this.#rateTimer = undefined;
-    const now = performance.now();
     for (const held of this.#held) {
-      if (!this.rate.spend(held.heldBytes, now)) {
-        this.#rateTimer = setTimeout(this.#releaseHeld, Math.ceil(this.rate.waitMs(now)));
+      if (!this.rate.spend(held.heldBytes, false)) {
+        this.#rateTimer = setTimeout(this.#releaseHeld, Math.ceil(this.rate.waitMs()));
         return;
       }
       this.#held.delete(held);

@@ -140,7 +140,7 @@ export class Splice implements SpliceMember {
       this.end("byte-limit");
       return;
     }
-    if (this.#account.mayPass(chunk.length, performance.now())) {
+    if (this.#account.mayPass(chunk.length)) {
       half.deliver(chunk);
       return;
     }
@@ -151,7 +151,7 @@ export class Splice implements SpliceMember {
 
   moved(bytes: number): void {
     this.lastActive = performance.now();
-    this.#tally.bytes += bytes;
+    this.#tally.countBytes(bytes);
   }
 
   /** Resets both legs. */

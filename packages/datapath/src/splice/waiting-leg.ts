@@ -24,7 +24,7 @@ export const LEG_SOCKETS = {
 
 /** A leg that a splice takes over: the socket is paused, `early` came before everything that it still has. */
 export interface Leg {
-  socket: Socket;
+  readonly socket: Socket;
   early: Buffer;
 }
 

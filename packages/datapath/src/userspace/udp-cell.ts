@@ -103,13 +103,13 @@ export class UdpCell {
       splice.end("byte-limit");
       return;
     }
-    if (!account.rate.spend(datagram.length, now, true)) {
+    if (!account.rate.spend(datagram.length, true)) {
       drops.count("rate");
       return;
     }
     splice.lastActive = now;
     splice.bytes[side] += datagram.length;
-    tally.bytes += datagram.length;
+    tally.countBytes(datagram.length);
     const { socket, port, address } = this.#sources[side === 0 ? 1 : 0]!;
     socket.send(datagram, port, address, this.#onSent);
   }

@@ -1,0 +1,150 @@
+import type { Socket } from "node:net";
+import type { Pump, PumpAccount, PumpEnd, PumpJoin, PumpLeg } from "@isthmus/native/pump";
+import { type Code, canonicalIp, type HostPort } from "@isthmus/protocol";
+import type { SpliceDump } from "../data-path.ts";
+import type { SpliceAccount, SpliceMember } from "./splice-account.ts";
+import type { SpliceTally } from "./tally.ts";
+import type { Leg } from "./waiting-leg.ts";
+
+/** The part of Node's own that a socket can be handed over by; it has no public name. */
+interface Handle {
+  readonly fd?: number;
+  reading?: boolean;
+  readStop?(): number;
+}
+
+/**
+ * What the pump needs of a leg: its descriptor and everything that Node has read from it.
+ * @returns nothing where the socket cannot be handed over; it is as before then
+ */
+function pumpLegOf({ socket, early }: Leg): PumpLeg | undefined {
+  const handle = (socket as Socket & { _handle?: Handle | null })._handle;
+  const { fd = -1 } = handle ?? {};
+  if (fd < 0 || handle?.readStop === undefined) return undefined;
+  if (socket.destroyed || socket.connecting || socket.writableLength > 0 || socket.writableEnded) return undefined;
+  handle.readStop();
+  // So that it reads again if it stays with Node.
+  handle.reading = false;
+  const rest = socket.read() as Buffer | null;
+  return { fd, early: rest === null ? early : Buffer.concat([early, rest]) };
+}
+
+const CODES: Record<PumpEnd, Code> = {
+  finished: "finished",
+  reset: "reset",
+  "byte-limit": "byte-limit",
+  told: "reset",
+};
+
+/** Two TCP legs that the pump has joined: bytes pass without JavaScript, FIN and reset as with any splice. */
+export class PumpedSplice implements SpliceMember {
+  readonly ownIdleMs = 0;
+  readonly since = performance.now();
+  readonly #id: number;
+  readonly #cell: number | undefined;
+  readonly #sources: readonly [HostPort, HostPort];
+  readonly #account: SpliceAccount;
+  readonly #tally: SpliceTally;
+  readonly #onClosed: (code: Code) => void;
+  readonly #join: PumpJoin;
+  #ended = false;
+
+  private constructor(
+    options: {
+      id: number;
+      cell: number | undefined;
+      account: SpliceAccount;
+      tally: SpliceTally;
+      sources: readonly [HostPort, HostPort];
+      onClosed: (code: Code) => void;
+    },
+    join: (onEnded: (end: PumpEnd) => void) => PumpJoin,
+  ) {
+    this.#id = options.id;
+    this.#cell = options.cell;
+    this.#account = options.account;
+    this.#tally = options.tally;
+    this.#sources = options.sources;
+    this.#onClosed = options.onClosed;
+    this.#join = join((end) => this.#settle(CODES[end]));
+    this.#account.enter(this);
+    this.#tally.enter(this);
+  }
+
+  /**
+   * Hands two legs over to the pump.
+   * @returns nothing where that cannot be: both legs are as they were
+   */
+  static start(options: {
+    pump: Pump;
+    pumpAccount: PumpAccount;
+    id: number;
+    cell: number | undefined;
+    account: SpliceAccount;
+    tally: SpliceTally;
+    legs: readonly [Leg, Leg];
+    onClosed: (code: Code) => void;
+  }): PumpedSplice | undefined {
+    const { pump, pumpAccount, legs, account } = options;
+    const handed = legs.map((leg) => pumpLegOf(leg));
+    const [a, b] = handed;
+    // What was read is in the buffers now, whoever goes on with them.
+    legs.forEach((leg, side) => {
+      leg.early = handed[side]?.early ?? leg.early;
+    });
+    if (!a || !b) return undefined;
+    const most = account.limits.bytes;
+    if (most > 0 && a.early.length + b.early.length > most) return undefined;
+    const sources = legs.map(({ socket }) => ({
+      host: canonicalIp(socket.remoteAddress ?? ""),
+      port: socket.remotePort ?? 0,
+    })) as [HostPort, HostPort];
+    try {
+      const splice = new PumpedSplice({ ...options, sources }, (onEnded) => pump.join(pumpAccount, [a, b], onEnded));
+      // Node's descriptors only: the connections go on under the pump's.
+      for (const { socket } of legs) socket.destroy();
+      return splice;
+    } catch (error) {
+      // No descriptor is left, or no memory: without the pump it may go on.
+      if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+      return undefined;
+    }
+  }
+
+  get lastActive(): number {
+    return this.#join.lastActive;
+  }
+
+  /** Both ways together. */
+  get bytes(): number {
+    const [a, b] = this.#join.bytes;
+    return a + b;
+  }
+
+  dump(now: number): SpliceDump {
+    return {
+      splice: this.#id,
+      ...(this.#cell === undefined ? {} : { cell: this.#cell }),
+      proto: "tcp",
+      sources: this.#sources,
+      bytes: this.#join.bytes,
+      ageMs: now - this.since,
+      idleMs: now - this.lastActive,
+    };
+  }
+
+  end(code: Code): void {
+    if (this.#ended) return;
+    this.#join.end();
+    this.#settle(code);
+  }
+
+  #settle(code: Code): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#account.leave(this);
+    this.#tally.leave(this);
+    this.#tally.countClosed(code);
+    this.#onClosed(code);
+  }
+}

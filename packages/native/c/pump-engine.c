@@ -1,0 +1,885 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "pump-engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Read at a time; what the other socket does not take at once is kept. */
+#define CHUNK_BYTES (64 * 1024)
+/* One direction moves so many chunks before others get their turn. */
+#define CHUNKS_PER_TURN 16
+#define EVENTS 256
+/* Unused rate that may be made up for at once. */
+#define BURST_MS 100.0
+#define NO_WAIT (-1.0)
+
+struct join;
+
+/* One socket, and the direction that starts at it. */
+struct side {
+	struct join *join;
+	int fd;
+	bool readable;
+	bool writable;
+	bool has_ended;		/* its FIN was read */
+	bool was_shut;		/* its FIN was sent on, to the other socket */
+	/* What the other socket has not taken yet. */
+	char *kept;
+	size_t kept_from;
+	size_t kept_to;
+};
+
+struct join {
+	struct side sides[2];
+	struct worker *worker;
+	struct pump_account *account;
+	struct pump_counters *counters;
+	uint32_t slot;
+	bool is_over;
+	/* Set by any thread: the worker is to reset it. */
+	atomic_bool is_told;
+	/* Above the rate until then; NO_WAIT: not. */
+	double wait_until_ms;
+	/* In the worker's list of those that have something to do, or not. */
+	bool is_queued;
+	struct join *next;
+	/* In the worker's list of all. */
+	struct join *newer;
+	struct join *older;
+};
+
+struct list {
+	struct join *first;
+	struct join **last;
+};
+
+struct worker {
+	struct pump *pump;
+	pthread_t thread;
+	int epoll_fd;
+	int wake_fd;
+	/* Under the lock: joins that are new, and what is to be done. */
+	pthread_mutex_t lock;
+	struct list told;
+	bool ends_some;
+	bool resets_all;
+	bool stops;
+	/* The thread's own. */
+	struct list busy;
+	struct list waiting;
+	struct join *all;
+	char *buffer;
+};
+
+struct pump_account {
+	atomic_uint references;
+	pthread_mutex_t lock;
+	double bytes_per_second;
+	double credit;
+	double at_ms;
+	_Atomic double most_bytes;
+	/* Whether there is a rate: the lock is not taken otherwise. */
+	atomic_bool has_rate;
+};
+
+struct pump {
+	void (*wake)(void *data);
+	void *data;
+	struct worker *workers;
+	unsigned int worker_count;
+	unsigned int next_worker;
+	/* Under the lock: slots and ends. */
+	pthread_mutex_t lock;
+	pthread_cond_t all_reset;
+	unsigned int resetting;
+	struct join **joins;		/* by slot */
+	struct pump_counters **blocks;
+	uint32_t slots;
+	uint32_t *free_slots;
+	uint32_t free_count;
+	struct pump_ended *ended;
+	size_t ended_count;
+	size_t ended_room;
+};
+
+double pump_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+/* Accounts */
+
+struct pump_account *pump_account_new(void)
+{
+	struct pump_account *account = calloc(1, sizeof(*account));
+
+	if (account == NULL)
+		return NULL;
+	atomic_init(&account->references, 1);
+	pthread_mutex_init(&account->lock, NULL);
+	account->at_ms = pump_now_ms();
+	return account;
+}
+
+void pump_account_put(struct pump_account *account)
+{
+	if (atomic_fetch_sub(&account->references, 1) > 1)
+		return;
+	pthread_mutex_destroy(&account->lock);
+	free(account);
+}
+
+static double burst(const struct pump_account *account)
+{
+	double bytes = account->bytes_per_second * BURST_MS / 1e3;
+
+	return bytes > 1 ? bytes : 1;
+}
+
+static void refill(struct pump_account *account)
+{
+	double now = pump_now_ms();
+	double most = burst(account);
+
+	account->credit += (now - account->at_ms) * account->bytes_per_second /
+			   1e3;
+	account->at_ms = now;
+	if (account->credit > most)
+		account->credit = most;
+}
+
+void pump_account_set(struct pump_account *account, double bytes_per_second,
+		      double most_bytes)
+{
+	bool had_rate = atomic_load(&account->has_rate);
+
+	pthread_mutex_lock(&account->lock);
+	refill(account);
+	account->bytes_per_second = bytes_per_second;
+	if (!had_rate || account->credit > burst(account))
+		account->credit = burst(account);
+	pthread_mutex_unlock(&account->lock);
+	atomic_store(&account->has_rate, bytes_per_second > 0);
+	atomic_store(&account->most_bytes, most_bytes);
+}
+
+bool pump_account_spend(struct pump_account *account, double bytes, bool urgent)
+{
+	bool may;
+
+	if (!atomic_load(&account->has_rate))
+		return true;
+	pthread_mutex_lock(&account->lock);
+	refill(account);
+	may = account->credit > (urgent ? -burst(account) : 0);
+	if (may)
+		account->credit -= bytes;
+	pthread_mutex_unlock(&account->lock);
+	return may;
+}
+
+double pump_account_wait_ms(struct pump_account *account)
+{
+	double wait = 0;
+
+	if (!atomic_load(&account->has_rate))
+		return 0;
+	pthread_mutex_lock(&account->lock);
+	refill(account);
+	if (account->credit <= 0)
+		wait = (1 - account->credit) * 1e3 / account->bytes_per_second;
+	pthread_mutex_unlock(&account->lock);
+	return wait;
+}
+
+/* Lists of joins that have something to do */
+
+static void list_init(struct list *list)
+{
+	list->first = NULL;
+	list->last = &list->first;
+}
+
+static void list_append(struct list *list, struct join *join)
+{
+	join->next = NULL;
+	*list->last = join;
+	list->last = &join->next;
+}
+
+static struct join *list_take(struct list *list)
+{
+	struct join *first = list->first;
+
+	if (first == NULL)
+		return NULL;
+	list->first = first->next;
+	if (list->first == NULL)
+		list->last = &list->first;
+	return first;
+}
+
+/* Ends */
+
+static void set_linger(int fd, bool resets)
+{
+	struct linger linger = { .l_onoff = resets, .l_linger = 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+static void tell_end(struct pump *pump, uint32_t slot, enum pump_end end)
+{
+	bool is_first;
+
+	pthread_mutex_lock(&pump->lock);
+	pump->joins[slot] = NULL;
+	/* There is room: each slot ends once before its end is taken. */
+	is_first = pump->ended_count == 0;
+	pump->ended[pump->ended_count++] =
+		(struct pump_ended){ .slot = slot, .end = end };
+	pthread_mutex_unlock(&pump->lock);
+	if (is_first)
+		pump->wake(pump->data);
+}
+
+/*
+ * The join is freed when the worker has it in no list of its own: events of
+ * this round may name it still.
+ */
+static void end_join(struct join *join, enum pump_end end)
+{
+	struct worker *worker = join->worker;
+
+	if (join->is_over)
+		return;
+	join->is_over = true;
+	for (int i = 0; i < 2; i++) {
+		struct side *side = &join->sides[i];
+
+		/* Otherwise, close() resets. */
+		if (end == PUMP_FINISHED)
+			set_linger(side->fd, false);
+		close(side->fd);
+		free(side->kept);
+		side->kept = NULL;
+	}
+	if (join->newer != NULL)
+		join->newer->older = join->older;
+	else
+		worker->all = join->older;
+	if (join->older != NULL)
+		join->older->newer = join->newer;
+	tell_end(worker->pump, join->slot, end);
+	if (!join->is_queued) {
+		join->is_queued = true;
+		list_append(&worker->busy, join);
+	}
+}
+
+static void free_join(struct join *join)
+{
+	pump_account_put(join->account);
+	free(join);
+}
+
+/* Moving bytes */
+
+enum moved {
+	MOVED_ALL,	/* waits for the sockets now */
+	MOVED_SOME,	/* has used its turn */
+	MOVED_HELD,	/* above the rate */
+	MOVED_ENDED,	/* the join is over */
+};
+
+static enum moved over(struct join *join, enum pump_end end)
+{
+	end_join(join, end);
+	return MOVED_ENDED;
+}
+
+/* Sends what was kept. Returns false on an error of the socket. */
+static bool send_kept(struct side *from, struct side *to)
+{
+	while (from->kept_to > from->kept_from && to->writable) {
+		ssize_t sent = send(to->fd, from->kept + from->kept_from,
+				    from->kept_to - from->kept_from,
+				    MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (sent >= 0)
+			from->kept_from += (size_t)sent;
+		else if (errno == EAGAIN)
+			to->writable = false;
+		else if (errno != EINTR)
+			return false;
+	}
+	if (from->kept != NULL && from->kept_from == from->kept_to) {
+		free(from->kept);
+		from->kept = NULL;
+		from->kept_from = 0;
+		from->kept_to = 0;
+	}
+	return true;
+}
+
+static bool keep(struct side *from, const char *bytes, size_t count)
+{
+	from->kept = malloc(count);
+	if (from->kept == NULL)
+		return false;
+	memcpy(from->kept, bytes, count);
+	from->kept_from = 0;
+	from->kept_to = count;
+	return true;
+}
+
+/* Sends on what was just read, and keeps what is not taken. */
+static bool send_on(struct side *from, struct side *to, const char *bytes,
+		    size_t count)
+{
+	size_t done = 0;
+
+	while (done < count && to->writable) {
+		ssize_t sent = send(to->fd, bytes + done, count - done,
+				    MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (sent >= 0)
+			done += (size_t)sent;
+		else if (errno == EAGAIN)
+			to->writable = false;
+		else if (errno != EINTR)
+			return false;
+	}
+	return done == count || keep(from, bytes + done, count - done);
+}
+
+static bool above_byte_limit(const struct join *join)
+{
+	double most = atomic_load(&join->account->most_bytes);
+
+	return most > 0 &&
+	       join->counters->bytes[0] + join->counters->bytes[1] > most;
+}
+
+static enum moved move(struct join *join, int index)
+{
+	struct side *from = &join->sides[index];
+	struct side *to = &join->sides[!index];
+	char *buffer = join->worker->buffer;
+
+	for (int turn = 0; turn < CHUNKS_PER_TURN; turn++) {
+		ssize_t count;
+
+		if (!send_kept(from, to))
+			return over(join, PUMP_RESET);
+		if (from->kept != NULL)
+			return MOVED_ALL;
+		if (from->has_ended) {
+			if (!from->was_shut && shutdown(to->fd, SHUT_WR) < 0)
+				return over(join, PUMP_RESET);
+			from->was_shut = true;
+			return to->was_shut ? over(join, PUMP_FINISHED) :
+					      MOVED_ALL;
+		}
+		if (!from->readable || !to->writable)
+			return MOVED_ALL;
+		if (pump_account_wait_ms(join->account) > 0)
+			return MOVED_HELD;
+		count = recv(from->fd, buffer, CHUNK_BYTES, MSG_DONTWAIT);
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count < 0 && errno == EAGAIN) {
+			from->readable = false;
+			return MOVED_ALL;
+		}
+		if (count < 0)
+			return over(join, PUMP_RESET);
+		if (count == 0) {
+			from->has_ended = true;
+			continue;
+		}
+		pump_account_spend(join->account, (double)count, true);
+		join->counters->bytes[index] += (double)count;
+		join->counters->last_ms = pump_now_ms();
+		if (above_byte_limit(join))
+			return over(join, PUMP_BYTE_LIMIT);
+		if (!send_on(from, to, buffer, (size_t)count))
+			return over(join, PUMP_RESET);
+	}
+	return MOVED_SOME;
+}
+
+static void work_on(struct worker *worker, struct join *join)
+{
+	bool again = false, held = false;
+
+	for (int index = 0; index < 2; index++) {
+		enum moved moved = move(join, index);
+
+		if (moved == MOVED_ENDED)
+			return;
+		again |= moved == MOVED_SOME;
+		held |= moved == MOVED_HELD;
+	}
+	if (held) {
+		join->wait_until_ms = pump_now_ms() +
+				      pump_account_wait_ms(join->account);
+		join->is_queued = true;
+		list_append(&worker->waiting, join);
+	} else if (again) {
+		join->is_queued = true;
+		list_append(&worker->busy, join);
+	}
+}
+
+/* The worker */
+
+static void queue(struct worker *worker, struct join *join)
+{
+	if (join->is_queued)
+		return;
+	join->is_queued = true;
+	list_append(&worker->busy, join);
+}
+
+static void take_event(struct worker *worker, const struct epoll_event *event)
+{
+	struct side *side = event->data.ptr;
+
+	if (side == NULL) {
+		uint64_t count;
+
+		while (read(worker->wake_fd, &count, sizeof(count)) > 0)
+			;
+		return;
+	}
+	if (side->join->is_over)
+		return;
+	if (event->events & (EPOLLERR | EPOLLHUP)) {
+		int error = 0;
+		socklen_t size = sizeof(error);
+
+		getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+		if (error != 0) {
+			end_join(side->join, PUMP_RESET);
+			return;
+		}
+	}
+	if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP))
+		side->readable = true;
+	if (event->events & EPOLLOUT)
+		side->writable = true;
+	queue(worker, side->join);
+}
+
+static void add_join(struct worker *worker, struct join *join)
+{
+	join->older = worker->all;
+	join->newer = NULL;
+	if (worker->all != NULL)
+		worker->all->newer = join;
+	worker->all = join;
+	for (int i = 0; i < 2; i++) {
+		struct epoll_event event = {
+			.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+			.data.ptr = &join->sides[i],
+		};
+
+		if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD,
+			      join->sides[i].fd, &event) < 0) {
+			end_join(join, PUMP_RESET);
+			return;
+		}
+	}
+	queue(worker, join);
+}
+
+/* Joins that are new, and joins that are told to end. */
+static void take_told(struct worker *worker)
+{
+	struct list told;
+	struct join *join, *next;
+	bool resets_all, ends_some;
+
+	pthread_mutex_lock(&worker->lock);
+	told = worker->told;
+	list_init(&worker->told);
+	resets_all = worker->resets_all;
+	worker->resets_all = false;
+	ends_some = worker->ends_some;
+	worker->ends_some = false;
+	pthread_mutex_unlock(&worker->lock);
+	for (join = told.first; join != NULL; join = next) {
+		next = join->next;
+		join->is_queued = false;
+		add_join(worker, join);
+	}
+	if (resets_all) {
+		while (worker->all != NULL)
+			end_join(worker->all, PUMP_TOLD);
+		pthread_mutex_lock(&worker->pump->lock);
+		if (--worker->pump->resetting == 0)
+			pthread_cond_broadcast(&worker->pump->all_reset);
+		pthread_mutex_unlock(&worker->pump->lock);
+		return;
+	}
+	for (join = ends_some ? worker->all : NULL; join != NULL; join = next) {
+		next = join->older;
+		if (atomic_load(&join->is_told))
+			end_join(join, PUMP_TOLD);
+	}
+}
+
+/* Puts joins whose wait is over to work. Returns milliseconds to the next. */
+static int wake_waiting(struct worker *worker)
+{
+	struct list rest;
+	struct join *join;
+	double now, least = -1;
+
+	if (worker->waiting.first == NULL)
+		return -1;
+	now = pump_now_ms();
+	list_init(&rest);
+	while ((join = list_take(&worker->waiting)) != NULL) {
+		if (join->is_over || join->wait_until_ms <= now) {
+			list_append(&worker->busy, join);
+			continue;
+		}
+		list_append(&rest, join);
+		if (least < 0 || join->wait_until_ms - now < least)
+			least = join->wait_until_ms - now;
+	}
+	worker->waiting = rest;
+	if (rest.first == NULL) {
+		list_init(&worker->waiting);
+		return -1;
+	}
+	return (int)least + 1;
+}
+
+static void do_busy(struct worker *worker)
+{
+	struct join *join, *last = NULL;
+	struct list busy = worker->busy;
+
+	if (busy.first == NULL)
+		return;
+	list_init(&worker->busy);
+	for (join = busy.first; join != NULL; join = last) {
+		last = join->next;
+		join->is_queued = false;
+		if (join->is_over)
+			free_join(join);
+		else
+			work_on(worker, join);
+	}
+}
+
+static void *run(void *data)
+{
+	struct worker *worker = data;
+	struct epoll_event events[EVENTS];
+
+	for (;;) {
+		int timeout = wake_waiting(worker);
+		int count;
+
+		if (worker->busy.first != NULL)
+			timeout = 0;
+		count = epoll_wait(worker->epoll_fd, events, EVENTS, timeout);
+		for (int i = 0; i < count; i++)
+			take_event(worker, &events[i]);
+		for (int i = 0; i < count; i++) {
+			if (events[i].data.ptr == NULL)
+				take_told(worker);
+		}
+		do_busy(worker);
+		pthread_mutex_lock(&worker->lock);
+		if (worker->stops && worker->all == NULL &&
+		    worker->busy.first == NULL &&
+		    worker->waiting.first == NULL) {
+			pthread_mutex_unlock(&worker->lock);
+			return NULL;
+		}
+		pthread_mutex_unlock(&worker->lock);
+	}
+}
+
+static void wake(struct worker *worker)
+{
+	uint64_t one = 1;
+
+	while (write(worker->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+/* The pump */
+
+static bool start_worker(struct pump *pump, struct worker *worker)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	sigset_t all, before;
+	int error;
+
+	worker->pump = pump;
+	list_init(&worker->told);
+	list_init(&worker->busy);
+	list_init(&worker->waiting);
+	pthread_mutex_init(&worker->lock, NULL);
+	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	worker->buffer = malloc(CHUNK_BYTES);
+	if (worker->epoll_fd < 0 || worker->wake_fd < 0 ||
+	    worker->buffer == NULL ||
+	    epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd,
+		      &event) < 0)
+		return false;
+	/* Signals are the main thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&worker->thread, NULL, run, worker);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error == 0;
+}
+
+static void free_worker(struct worker *worker)
+{
+	if (worker->epoll_fd >= 0)
+		close(worker->epoll_fd);
+	if (worker->wake_fd >= 0)
+		close(worker->wake_fd);
+	free(worker->buffer);
+	pthread_mutex_destroy(&worker->lock);
+}
+
+struct pump *pump_new(unsigned int threads, void (*wake_owner)(void *data),
+		      void *data)
+{
+	struct pump *pump = calloc(1, sizeof(*pump));
+
+	if (pump == NULL)
+		return NULL;
+	pump->wake = wake_owner;
+	pump->data = data;
+	pthread_mutex_init(&pump->lock, NULL);
+	pthread_cond_init(&pump->all_reset, NULL);
+	pump->workers = calloc(threads, sizeof(*pump->workers));
+	for (unsigned int i = 0; pump->workers != NULL && i < threads; i++) {
+		if (!start_worker(pump, &pump->workers[i])) {
+			free_worker(&pump->workers[i]);
+			break;
+		}
+		pump->worker_count++;
+	}
+	if (pump->worker_count == 0) {
+		pump_free(pump);
+		return NULL;
+	}
+	return pump;
+}
+
+void pump_reset_all(struct pump *pump)
+{
+	pthread_mutex_lock(&pump->lock);
+	/* Whoever else waits for the same waits for this too. */
+	for (unsigned int i = 0; i < pump->worker_count; i++) {
+		struct worker *worker = &pump->workers[i];
+
+		pthread_mutex_lock(&worker->lock);
+		if (!worker->resets_all)
+			pump->resetting++;
+		worker->resets_all = true;
+		pthread_mutex_unlock(&worker->lock);
+		wake(worker);
+	}
+	while (pump->resetting > 0)
+		pthread_cond_wait(&pump->all_reset, &pump->lock);
+	pthread_mutex_unlock(&pump->lock);
+}
+
+void pump_free(struct pump *pump)
+{
+	if (pump->worker_count > 0)
+		pump_reset_all(pump);
+	for (unsigned int i = 0; i < pump->worker_count; i++) {
+		struct worker *worker = &pump->workers[i];
+
+		pthread_mutex_lock(&worker->lock);
+		worker->stops = true;
+		pthread_mutex_unlock(&worker->lock);
+		wake(worker);
+		pthread_join(worker->thread, NULL);
+		free_worker(worker);
+	}
+	for (uint32_t block = 0; block < pump->slots / PUMP_BLOCK; block++)
+		free(pump->blocks[block]);
+	free(pump->blocks);
+	free(pump->joins);
+	free(pump->free_slots);
+	free(pump->ended);
+	free(pump->workers);
+	pthread_cond_destroy(&pump->all_reset);
+	pthread_mutex_destroy(&pump->lock);
+	free(pump);
+}
+
+static bool grow(void *array, size_t count, size_t bytes)
+{
+	void **place = array;
+	void *larger = reallocarray(*place, count, bytes);
+
+	if (larger == NULL)
+		return false;
+	*place = larger;
+	return true;
+}
+
+/* Makes another block of slots, with room for as many ends. */
+static bool add_block(struct pump *pump)
+{
+	uint32_t slots = pump->slots + PUMP_BLOCK;
+	uint32_t blocks = slots / PUMP_BLOCK;
+	struct pump_counters *block;
+
+	if (!grow(&pump->joins, slots, sizeof(*pump->joins)) ||
+	    !grow(&pump->free_slots, slots, sizeof(*pump->free_slots)) ||
+	    !grow(&pump->ended, slots, sizeof(*pump->ended)) ||
+	    !grow(&pump->blocks, blocks, sizeof(*pump->blocks)))
+		return false;
+	block = calloc(PUMP_BLOCK, sizeof(*block));
+	if (block == NULL)
+		return false;
+	pump->blocks[blocks - 1] = block;
+	/* The lowest is taken first. */
+	for (uint32_t slot = slots; slot > pump->slots; slot--) {
+		pump->joins[slot - 1] = NULL;
+		pump->free_slots[pump->free_count++] = slot - 1;
+	}
+	pump->slots = slots;
+	return true;
+}
+
+struct pump_counters *pump_block(struct pump *pump, uint32_t block)
+{
+	struct pump_counters *counters = NULL;
+
+	pthread_mutex_lock(&pump->lock);
+	if (block < pump->slots / PUMP_BLOCK)
+		counters = pump->blocks[block];
+	pthread_mutex_unlock(&pump->lock);
+	return counters;
+}
+
+/* What was read before the join counts, and goes first. */
+static bool begin_side(struct join *join, int index, const struct pump_leg *leg)
+{
+	struct side *side = &join->sides[index];
+
+	side->join = join;
+	side->fd = leg->fd;
+	side->readable = true;
+	side->writable = true;
+	if (leg->early_bytes == 0)
+		return true;
+	pump_account_spend(join->account, (double)leg->early_bytes, true);
+	return keep(side, leg->early, leg->early_bytes);
+}
+
+int64_t pump_join(struct pump *pump, struct pump_account *account,
+		  const struct pump_leg legs[2])
+{
+	struct join *join = calloc(1, sizeof(*join));
+	struct worker *worker;
+	uint32_t slot;
+
+	if (join == NULL)
+		return -1;
+	join->account = account;
+	atomic_init(&join->is_told, false);
+	if (!begin_side(join, 0, &legs[0]) || !begin_side(join, 1, &legs[1]))
+		goto no_memory;
+	pthread_mutex_lock(&pump->lock);
+	if (pump->free_count == 0 && !add_block(pump)) {
+		pthread_mutex_unlock(&pump->lock);
+		goto no_memory;
+	}
+	slot = pump->free_slots[--pump->free_count];
+	pump->joins[slot] = join;
+	join->slot = slot;
+	join->counters = &pump->blocks[slot / PUMP_BLOCK][slot % PUMP_BLOCK];
+	worker = &pump->workers[pump->next_worker++ % pump->worker_count];
+	pthread_mutex_unlock(&pump->lock);
+
+	atomic_fetch_add(&account->references, 1);
+	join->worker = worker;
+	for (int i = 0; i < 2; i++) {
+		join->counters->bytes[i] = (double)legs[i].early_bytes;
+		/*
+		 * From here on close() means RST, that of the kernel at the
+		 * process' end too: nobody takes a cut stream for a whole one.
+		 */
+		set_linger(legs[i].fd, true);
+	}
+	join->counters->last_ms = pump_now_ms();
+	pthread_mutex_lock(&worker->lock);
+	join->is_queued = true;
+	list_append(&worker->told, join);
+	pthread_mutex_unlock(&worker->lock);
+	wake(worker);
+	return slot;
+
+no_memory:
+	free(join->sides[0].kept);
+	free(join->sides[1].kept);
+	free(join);
+	errno = ENOMEM;
+	return -1;
+}
+
+void pump_end(struct pump *pump, uint32_t slot)
+{
+	struct worker *worker = NULL;
+
+	pthread_mutex_lock(&pump->lock);
+	if (slot < pump->slots && pump->joins[slot] != NULL) {
+		worker = pump->joins[slot]->worker;
+		atomic_store(&pump->joins[slot]->is_told, true);
+	}
+	pthread_mutex_unlock(&pump->lock);
+	if (worker == NULL)
+		return;
+	pthread_mutex_lock(&worker->lock);
+	worker->ends_some = true;
+	pthread_mutex_unlock(&worker->lock);
+	wake(worker);
+}
+
+size_t pump_take_ended(struct pump *pump, struct pump_ended *ended, size_t most)
+{
+	size_t count;
+
+	pthread_mutex_lock(&pump->lock);
+	count = pump->ended_count < most ? pump->ended_count : most;
+	memcpy(ended, pump->ended, count * sizeof(*ended));
+	pump->ended_count -= count;
+	memmove(pump->ended, pump->ended + count,
+		pump->ended_count * sizeof(*ended));
+	for (size_t i = 0; i < count; i++)
+		pump->free_slots[pump->free_count++] = ended[i].slot;
+	pthread_mutex_unlock(&pump->lock);
+	return count;
+}

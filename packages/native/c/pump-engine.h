@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ISTHMUS_PUMP_ENGINE_H
+#define ISTHMUS_PUMP_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Joins pairs of connected TCP sockets and moves their bytes, in threads of
+ * its own. A FIN passes in its own direction only; whatever else ends one
+ * socket ends the other with RST. Knows nothing of N-API.
+ */
+struct pump;
+
+/* What all joins of one allocation share. Counted references. */
+struct pump_account;
+
+enum pump_end {
+	PUMP_FINISHED,		/* FIN both ways */
+	PUMP_RESET,		/* one side ended otherwise */
+	PUMP_BYTE_LIMIT,
+	PUMP_TOLD,		/* pump_end() */
+};
+
+/*
+ * What others may read of a join while it lives, without a lock: each is
+ * written by one thread alone, whole.
+ */
+struct pump_counters {
+	double bytes[2];	/* from side 0, from side 1 */
+	double last_ms;		/* CLOCK_MONOTONIC, when something moved */
+	double unused;
+};
+
+struct pump_ended {
+	uint32_t slot;
+	uint32_t end;
+};
+
+/* Joins per block of counters. */
+#define PUMP_BLOCK 4096u
+
+/*
+ * @wake is called by a thread of the pump when there is something in
+ * pump_take_ended() and there was nothing before.
+ */
+struct pump *pump_new(unsigned int threads, void (*wake)(void *data),
+		      void *data);
+
+/* Resets all joins and waits for the threads' end. */
+void pump_free(struct pump *pump);
+
+/* Resets all joins at once; when it returns, none moves a byte any more. */
+void pump_reset_all(struct pump *pump);
+
+struct pump_account *pump_account_new(void);
+void pump_account_put(struct pump_account *account);
+
+/*
+ * @bytes_per_second: of all joins together, 0: no limit
+ * @most_bytes: of each join, both ways together, 0: no limit
+ */
+void pump_account_set(struct pump_account *account, double bytes_per_second,
+		      double most_bytes);
+
+/*
+ * Whether @bytes may pass now; they are paid for then. Whoever comes while
+ * there is credit may take more than there is. @urgent takes up to a burst
+ * ahead of others.
+ */
+bool pump_account_spend(struct pump_account *account, double bytes,
+			bool urgent);
+
+/* Milliseconds until there is credit. */
+double pump_account_wait_ms(struct pump_account *account);
+
+struct pump_leg {
+	int fd;			/* the pump's own from now on */
+	const void *early;	/* was read from it already */
+	size_t early_bytes;
+};
+
+/*
+ * Returns the slot that names the join until its end was taken, or -1 with
+ * errno; the descriptors are the caller's still then.
+ */
+int64_t pump_join(struct pump *pump, struct pump_account *account,
+		  const struct pump_leg legs[2]);
+
+/* Resets both sockets. To be called for a slot whose end was not taken. */
+void pump_end(struct pump *pump, uint32_t slot);
+
+/* Of a whole block, for as long as the pump lives; NULL past the last. */
+struct pump_counters *pump_block(struct pump *pump, uint32_t block);
+
+/* Ends, in the order in which they came. Their slots are free afterwards. */
+size_t pump_take_ended(struct pump *pump, struct pump_ended *ended,
+		       size_t most);
+
+double pump_now_ms(void);
+
+#endif

@@ -1,0 +1,164 @@
+import { availableParallelism } from "node:os";
+import { loaded } from "../addon.ts";
+
+/** Why a join is over: both sides had said so by FIN, or both sockets were reset. */
+export type PumpEnd = "finished" | "reset" | "byte-limit" | "told";
+/** In the order of `enum pump_end` (c/pump-engine.h). */
+const ENDS = ["finished", "reset", "byte-limit", "told"] as const satisfies PumpEnd[];
+
+/** In the shape of `struct pump_counters`. */
+const COUNTERS = { words: 4, lastMs: 2 } as const;
+const PER_BLOCK = 4096;
+
+/** More threads than this only get in the way of each other. */
+const MOST_THREADS = 4;
+
+/** The C half (c/pump.c). */
+export interface PumpEngine {
+  start(threads: number, onEnded: (slotsAndEnds: number[]) => void): void;
+  createAccount(): object;
+  setAccount(account: object, bytesPerSecond: number, mostBytes: number): void;
+  spend(account: object, bytes: number, urgent: boolean): boolean;
+  waitMs(account: object): number;
+  join(account: object, fd0: number, early0: Buffer, fd1: number, early1: Buffer): number;
+  end(slot: number): void;
+  resetAll(): void;
+  counters(block: number): ArrayBuffer;
+  now(): number;
+}
+
+/** A connected, non-blocking TCP socket. What was read from it already goes first. */
+export interface PumpLeg {
+  /** Stays the caller's: the pump takes a duplicate. */
+  fd: number;
+  early: Buffer;
+}
+
+/** What several joins share. */
+export class PumpAccount {
+  readonly #engine: PumpEngine;
+  readonly handle: object;
+
+  constructor(engine: PumpEngine) {
+    this.#engine = engine;
+    this.handle = engine.createAccount();
+  }
+
+  /**
+   * @param bytesPerSecond of all joins together; 0: no limit
+   * @param mostBytes of each join, both ways together; 0: no limit
+   */
+  set(bytesPerSecond: number, mostBytes: number): void {
+    this.#engine.setAccount(this.handle, bytesPerSecond, mostBytes);
+  }
+
+  /** Pays for what others than the pump pass. @param urgent takes up to a burst ahead. @returns whether it may pass */
+  spend(bytes: number, urgent: boolean): boolean {
+    return this.#engine.spend(this.handle, bytes, urgent);
+  }
+
+  /** Milliseconds until there is credit. */
+  waitMs(): number {
+    return this.#engine.waitMs(this.handle);
+  }
+}
+
+/** Two sockets that the pump has joined. */
+export class PumpJoin {
+  readonly #pump: Pump;
+  readonly #slot: number;
+  readonly #counters: Float64Array;
+  readonly #at: number;
+  /** Counters when it was over: the slot is another join's then. */
+  #last: { bytes: readonly [number, number]; lastActive: number } | undefined;
+
+  constructor(pump: Pump, slot: number, counters: Float64Array) {
+    this.#pump = pump;
+    this.#slot = slot;
+    this.#counters = counters;
+    this.#at = (slot % PER_BLOCK) * COUNTERS.words;
+  }
+
+  /** Read from side 0 and from side 1 so far. */
+  get bytes(): readonly [number, number] {
+    return this.#last?.bytes ?? [this.#counters[this.#at]!, this.#counters[this.#at + 1]!];
+  }
+
+  /** When something moved last, as `performance.now()` tells the time. */
+  get lastActive(): number {
+    return this.#last?.lastActive ?? this.#counters[this.#at + COUNTERS.lastMs]! + this.#pump.clockOffset;
+  }
+
+  /** Resets both sockets; `onEnded` is told `told`, unless the join was over before. */
+  end(): void {
+    if (!this.#last) this.#pump.engine.end(this.#slot);
+  }
+
+  /** For the pump alone. */
+  settle(): void {
+    const { bytes, lastActive } = this;
+    this.#last = { bytes, lastActive };
+  }
+}
+
+/** Moves bytes between pairs of sockets in threads of its own, without JavaScript. One for a process. */
+export class Pump {
+  readonly engine: PumpEngine;
+  /** What is to be added to the engine's clock for `performance.now()`. */
+  readonly clockOffset: number;
+  readonly #blocks: Float64Array[] = [];
+  readonly #joins = new Map<number, { join: PumpJoin; onEnded: (end: PumpEnd) => void }>();
+
+  constructor(engine: PumpEngine) {
+    this.engine = engine;
+    this.clockOffset = performance.now() - engine.now();
+    engine.start(Math.min(MOST_THREADS, availableParallelism()), (slotsAndEnds) => this.#ended(slotsAndEnds));
+  }
+
+  createAccount(): PumpAccount {
+    return new PumpAccount(this.engine);
+  }
+
+  /**
+   * Joins two sockets. From here on the end of the process resets them, however it comes.
+   * @param onEnded called once
+   * @throws Error with a system's code (EMFILE, ENOMEM); nothing was changed then
+   */
+  join(account: PumpAccount, legs: readonly [PumpLeg, PumpLeg], onEnded: (end: PumpEnd) => void): PumpJoin {
+    const [a, b] = legs;
+    const slot = this.engine.join(account.handle, a.fd, a.early, b.fd, b.early);
+    const block = Math.floor(slot / PER_BLOCK);
+    this.#blocks[block] ??= new Float64Array(this.engine.counters(block));
+    const join = new PumpJoin(this, slot, this.#blocks[block]);
+    this.#joins.set(slot, { join, onEnded });
+    return join;
+  }
+
+  /** Resets all joins before it returns: for a process that is about to end. */
+  resetAll(): void {
+    this.engine.resetAll();
+  }
+
+  #ended(slotsAndEnds: number[]): void {
+    // All counters first: what is called may join anew and be given one of these slots.
+    const ended: (() => void)[] = [];
+    for (let at = 0; at < slotsAndEnds.length; at += 2) {
+      const slot = slotsAndEnds[at]!;
+      const { join, onEnded } = this.#joins.get(slot)!;
+      const end = ENDS[slotsAndEnds[at + 1]!]!;
+      this.#joins.delete(slot);
+      join.settle();
+      ended.push(() => onEnded(end));
+    }
+    for (const tell of ended) tell();
+  }
+}
+
+let shared: Pump | undefined;
+
+/** The pump of this process, started when it is first asked for; none where the add-on is not loaded. */
+export function thePump(): Pump | undefined {
+  if (!("addon" in loaded)) return undefined;
+  shared ??= new Pump(loaded.addon.pump);
+  return shared;
+}

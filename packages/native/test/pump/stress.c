@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Joins many pairs of loopback sockets, with clients that write, read slowly,
+ * end and reset as chance has it, and checks that each gets a prefix of what
+ * its peer wrote, all of it where it sees a clean end. Run under sanitizers.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../../c/pump-engine.h"
+
+#define PAIRS 40
+#define ROUNDS 6
+#define CHUNK 70000
+
+struct client {
+	int fd;
+	struct client *peer;
+	size_t to_write;
+	size_t written;
+	size_t received;
+	bool ends_by_reset;
+	bool has_ended;		/* wrote all, and its FIN or RST */
+	bool saw_end;		/* FIN of the other */
+	bool is_gone;
+};
+
+static unsigned char expected(size_t at, int salt)
+{
+	return (unsigned char)(at * 31 + (at >> 8) * 7 + (size_t)salt);
+}
+
+static void check(bool is_good, const char *what)
+{
+	if (is_good)
+		return;
+	fprintf(stderr, "failed: %s (%s)\n", what, strerror(errno));
+	abort();
+}
+
+static void no_wake(void *data)
+{
+	(void)data;
+}
+
+static int listen_here(struct sockaddr_in *address)
+{
+	socklen_t size = sizeof(*address);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	memset(address, 0, sizeof(*address));
+	address->sin_family = AF_INET;
+	address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	check(fd >= 0 && bind(fd, (struct sockaddr *)address, size) == 0 &&
+		      listen(fd, PAIRS * 2) == 0 &&
+		      getsockname(fd, (struct sockaddr *)address, &size) == 0,
+	      "listening");
+	return fd;
+}
+
+/* A client's socket, and the one that is joined. */
+static int dial(int listener, const struct sockaddr_in *address, int *accepted)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	check(fd >= 0 && connect(fd, (const struct sockaddr *)address,
+				 sizeof(*address)) == 0,
+	      "connecting");
+	*accepted = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	check(*accepted >= 0, "accepting");
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
+}
+
+static void finish(struct client *client)
+{
+	struct linger reset = { .l_onoff = 1 };
+
+	client->has_ended = true;
+	if (!client->ends_by_reset) {
+		shutdown(client->fd, SHUT_WR);
+		return;
+	}
+	setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(client->fd);
+	client->is_gone = true;
+}
+
+static void write_some(struct client *client, int salt)
+{
+	static unsigned char bytes[CHUNK];
+	size_t count = client->to_write - client->written;
+	ssize_t sent;
+
+	if (count > CHUNK)
+		count = CHUNK;
+	for (size_t i = 0; i < count; i++)
+		bytes[i] = expected(client->written + i, salt);
+	sent = send(client->fd, bytes, count, MSG_NOSIGNAL);
+	if (sent > 0)
+		client->written += (size_t)sent;
+	else if (sent < 0 && errno != EAGAIN) {
+		close(client->fd);
+		client->is_gone = true;
+		return;
+	}
+	if (client->written == client->to_write)
+		finish(client);
+}
+
+static void read_some(struct client *client, int salt)
+{
+	static unsigned char bytes[CHUNK];
+	size_t most = (size_t)(rand() % CHUNK) + 1;
+	ssize_t count = recv(client->fd, bytes, most, 0);
+
+	if (count == 0) {
+		client->saw_end = true;
+		check(client->received == client->peer->to_write,
+		      "a clean end comes after everything");
+		check(!client->peer->ends_by_reset, "a reset is no clean end");
+	} else if (count > 0) {
+		for (ssize_t i = 0; i < count; i++)
+			check(bytes[i] ==
+				      expected(client->received + (size_t)i,
+					       salt),
+			      "the bytes are the peer's");
+		client->received += (size_t)count;
+	} else if (errno != EAGAIN) {
+		close(client->fd);
+		client->is_gone = true;
+	}
+}
+
+static bool is_over(const struct client *client)
+{
+	return client->is_gone || (client->has_ended && client->saw_end);
+}
+
+static void play(struct client *clients, size_t count)
+{
+	struct pollfd polled[PAIRS * 2];
+
+	for (;;) {
+		size_t living = 0;
+
+		for (size_t i = 0; i < count; i++) {
+			struct client *client = &clients[i];
+			short events = client->saw_end ? 0 : POLLIN;
+
+			if (!client->has_ended)
+				events |= POLLOUT;
+			polled[i].fd = is_over(client) ? -1 : client->fd;
+			polled[i].events = events;
+			polled[i].revents = 0;
+			living += !is_over(client);
+		}
+		if (living == 0)
+			return;
+		check(poll(polled, count, 20000) > 0, "something moves");
+		for (size_t i = 0; i < count; i++) {
+			struct client *client = &clients[i];
+
+			if (polled[i].fd < 0 || client->is_gone)
+				continue;
+			if (polled[i].revents & (POLLIN | POLLERR | POLLHUP))
+				read_some(client, (int)((i ^ 1) & 1));
+			if (!client->is_gone && !client->has_ended &&
+			    (polled[i].revents & POLLOUT))
+				write_some(client, (int)(i & 1));
+		}
+	}
+}
+
+static void await_ends(struct pump *pump, size_t left)
+{
+	while (left > 0) {
+		struct pump_ended ended[16];
+		size_t count = pump_take_ended(pump, ended, 16);
+
+		left -= count;
+		if (count == 0)
+			usleep(1000);
+	}
+}
+
+static void round_of(struct pump *pump, struct pump_account *account,
+		     int listener, const struct sockaddr_in *address,
+		     bool some_are_told)
+{
+	struct client clients[PAIRS * 2];
+
+	memset(clients, 0, sizeof(clients));
+	for (size_t pair = 0; pair < PAIRS; pair++) {
+		struct pump_leg legs[2] = { { 0 }, { 0 } };
+		int64_t slot;
+
+		for (size_t side = 0; side < 2; side++) {
+			struct client *client = &clients[2 * pair + side];
+
+			client->fd = dial(listener, address, &legs[side].fd);
+			client->peer = &clients[2 * pair + !side];
+			client->to_write = (size_t)(rand() % 200000);
+			client->ends_by_reset = rand() % 5 == 0;
+		}
+		slot = pump_join(pump, account, legs);
+		check(slot >= 0, "joining");
+		if (some_are_told && pair % 4 == 0)
+			pump_end(pump, (uint32_t)slot);
+	}
+	play(clients, PAIRS * 2);
+	for (size_t i = 0; i < PAIRS * 2; i++) {
+		if (!clients[i].is_gone)
+			close(clients[i].fd);
+	}
+	await_ends(pump, PAIRS);
+}
+
+int main(void)
+{
+	struct pump_account *account = pump_account_new();
+	struct pump *pump = pump_new(3, no_wake, NULL);
+	struct sockaddr_in address;
+	int listener = listen_here(&address);
+
+	check(account != NULL && pump != NULL, "starting");
+	srand(7);
+	for (int turn = 0; turn < ROUNDS; turn++) {
+		/* The last with a rate. */
+		pump_account_set(account, turn == ROUNDS - 1 ? 60e6 : 0, 0);
+		round_of(pump, account, listener, &address, turn % 3 == 2);
+	}
+	/* One that lives when the pump ends. */
+	for (int turn = 0; turn < 3; turn++) {
+		struct pump_leg legs[2] = { { 0 }, { 0 } };
+
+		dial(listener, &address, &legs[0].fd);
+		dial(listener, &address, &legs[1].fd);
+		check(pump_join(pump, account, legs) >= 0, "joining");
+		if (turn == 1)
+			pump_reset_all(pump);
+	}
+	pump_free(pump);
+	pump_account_put(account);
+	close(listener);
+	puts("ok");
+	return 0;
+}
