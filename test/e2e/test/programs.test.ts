@@ -90,7 +90,11 @@ describe("between two homes behind port-restricted NATs", () => {
     it("runs a command on the other host, and hands on its input and its status", async () => {
       const { alice, bob } = homes;
       const args = [...flags, "-p", String(port), "root@127.0.0.1", "readlink /proc/self/ns/net; tr a-z A-Z; exit 42"];
-      const { stdout, stderr, code } = await alice.node.run("ssh", args, { ...user, input: "said by alice\n" });
+      const { stdout, stderr, code } = await alice.node.run("ssh", args, {
+        ...user,
+        input: "said by alice\n",
+        timeoutMs: 30_000,
+      });
 
       const there = (await bob.node.read("readlink", ["/proc/self/ns/net"])).trim();
       expect({ stdout, stderr, code }).toEqual({ stdout: `${there}\nSAID BY ALICE\n`, stderr: "", code: 42 });
@@ -245,7 +249,10 @@ describe("between two homes behind port-restricted NATs", () => {
     });
     const port = await use("dns", { port: 5353, udp: true });
     const dig = (...args: string[]) =>
-      alice.node.read("dig", ["@127.0.0.1", "-p", String(port), "+tries=1", ...args], user);
+      alice.node.read("dig", ["@127.0.0.1", "-p", String(port), "+tries=1", "+time=20", ...args], {
+        ...user,
+        timeoutMs: 30_000,
+      });
 
     expect(await dig("+short", "printer.bob.example")).toBe("192.0.2.53\n");
     expect(await dig("+short", "+tcp", "printer.bob.example")).toBe("192.0.2.53\n");
