@@ -1,6 +1,7 @@
 export * from "./atomic-file.ts";
 export * from "./certificate.ts";
 export * from "./config.ts";
+export * from "./free-memory.ts";
 export * from "./health.ts";
 export * from "./identity.ts";
 export * from "./lifecycle.ts";

@@ -12,11 +12,20 @@ import {
   LIMITS,
   type LinkControlMessage,
   PREFACE_BYTES,
+  RECORD_HEADER_BYTES,
   RECORD_MAX_BYTES,
+  RECORD_OVERHEAD_BYTES,
   RECORD_TYPE,
   SALT_BYTES,
 } from "@isthmus/protocol";
+import { freeMemory } from "@isthmus/service";
 import { type Generation, nextSecret, recordKeys } from "../keys/generation.ts";
+
+/** Room for a record, or for its header alone, of which the first `bytes` are there. */
+interface CutRecord {
+  record: Buffer;
+  bytes: number;
+}
 
 /** What the bytes of a leg turned out to be. `data` may share memory with the chunk that was given. */
 export type LegEvent =
@@ -52,8 +61,10 @@ export class LegStream {
   #opener: RecordOpener | undefined;
   #prefaced = false;
   #ended = false;
-  /** Bytes of a preface or record of which more must come; at most one record. */
-  #rest: Buffer | undefined;
+  /** Bytes of a preface of which more must come. */
+  #early: Buffer | undefined;
+  /** A record of which more must come; at most one. */
+  #cut: CutRecord | undefined;
 
   constructor(options: LegStreamOptions) {
     this.#generation = options.generation;
@@ -113,17 +124,17 @@ export class LegStream {
   }
 
   /**
-   * Takes bytes of the leg. The chunk is overwritten: it belongs to this object until the next call.
-   * @param take called for each event in order
+   * Takes bytes of the leg. The chunk is overwritten: it belongs to this object from now on.
+   * @param take called for each event in order; returns whether the event's bytes are not needed any more
    * @throws IsthmusError `bad-preface`, `bad-record`, `unsupported-version`: the leg must be reset
    */
-  receive(chunk: Buffer, take: (event: LegEvent) => void): void {
+  receive(chunk: Buffer, take: (event: LegEvent) => boolean): void {
     let bytes = chunk;
     if (!this.#prefaced) {
-      if (this.#rest) bytes = Buffer.concat([this.#rest, chunk]);
-      this.#rest = undefined;
+      if (this.#early) bytes = Buffer.concat([this.#early, chunk]);
+      this.#early = undefined;
       if (bytes.length < PREFACE_BYTES) {
-        this.#rest = Buffer.from(bytes);
+        this.#early = Buffer.from(bytes);
         return;
       }
       this.#readPreface(bytes.subarray(0, PREFACE_BYTES));
@@ -131,8 +142,8 @@ export class LegStream {
       take({ is: "preface" });
     }
     if (bytes.length === 0) return;
-    if (this.plain) take({ is: "data", data: bytes });
-    else this.#readRecords(bytes, take);
+    const isSpent = this.plain ? take({ is: "data", data: bytes }) : this.#readRecords(bytes, take);
+    if (isSpent) freeMemory(chunk);
   }
 
   #readPreface(bytes: Buffer): void {
@@ -148,60 +159,55 @@ export class LegStream {
     this.#opener = createRecordOpener(this.#generation.suite, key, iv);
   }
 
-  #readRecords(chunk: Buffer, take: (event: LegEvent) => void): void {
+  /** @returns whether the chunk's memory is not needed any more */
+  #readRecords(chunk: Buffer, take: (event: LegEvent) => boolean): boolean {
     let bytes = chunk;
-    if (this.#rest) {
-      bytes = this.#completeRest(chunk, take);
-      if (this.#rest) return;
-    }
+    let isSpent = true;
     while (bytes.length > 0) {
+      if (this.#cut) {
+        bytes = this.#continueCut(this.#cut, bytes, take);
+        continue;
+      }
       const result = this.#opener!.open(bytes);
       if (result.status === "need-more") {
-        this.#rest = Buffer.from(bytes);
-        return;
+        this.#cut = cutRecord(bytes);
+        break;
       }
-      this.#takeRecords(result.status, bytes, result, take);
+      isSpent = this.#takeRecords(result.status, bytes, result, take) && isSpent;
       bytes = bytes.subarray(result.consumed);
     }
+    return isSpent;
   }
 
   /** Adds to a cut record only what it lacks, so that a whole chunk is never copied. @returns the bytes behind it */
-  #completeRest(chunk: Buffer, take: (event: LegEvent) => void): Buffer {
-    let rest = this.#rest!;
-    let bytes = chunk;
-    this.#rest = undefined;
-    // First the header, which says the length, then the record.
-    for (const wanted of [5, undefined]) {
-      const whole = wanted ?? 5 + rest.readUInt16BE(3);
-      if (whole > RECORD_MAX_BYTES) throw new IsthmusError("bad-record");
-      const missing = whole - rest.length;
-      if (missing > 0) {
-        rest = Buffer.concat([rest, bytes.subarray(0, missing)]);
-        bytes = bytes.subarray(missing);
-      }
-      if (rest.length < whole) {
-        this.#rest = rest;
-        return bytes;
-      }
+  #continueCut(cut: CutRecord, bytes: Buffer, take: (event: LegEvent) => boolean): Buffer {
+    const { record } = cut;
+    const part = bytes.subarray(0, record.length - cut.bytes);
+    record.set(part, cut.bytes);
+    cut.bytes += part.length;
+    if (cut.bytes === record.length) {
+      const isHeader = record.length === RECORD_HEADER_BYTES;
+      this.#cut = isHeader ? cutRecord(record) : undefined;
+      if (!isHeader) this.#takeCut(record, take);
     }
-    const result = this.#opener!.open(rest);
+    return bytes.subarray(part.length);
+  }
+
+  #takeCut(record: Buffer, take: (event: LegEvent) => boolean): void {
+    const result = this.#opener!.open(record);
     if (result.status === "need-more") throw new IsthmusError("bad-record");
-    this.#takeRecords(result.status, rest, result, take);
-    return bytes;
+    if (this.#takeRecords(result.status, record, result, take)) freeMemory(record);
   }
 
   #takeRecords(
     status: "data" | "other" | "bad",
     bytes: Buffer,
     { offset, length, type }: { offset: number; length: number; type: number },
-    take: (event: LegEvent) => void,
-  ): void {
+    take: (event: LegEvent) => boolean,
+  ): boolean {
     if (status === "bad" || this.#ended) throw new IsthmusError("bad-record");
     const content = bytes.subarray(offset, offset + length);
-    if (status === "data") {
-      take({ is: "data", data: content });
-      return;
-    }
+    if (status === "data") return take({ is: "data", data: content });
     if (type === RECORD_TYPE.alert && content.equals(END_OF_STREAM)) {
       this.#ended = true;
       take({ is: "end" });
@@ -214,5 +220,21 @@ export class LegStream {
       if (message?.t !== "open") throw new IsthmusError("bad-record", "the first record is no open");
       take({ is: "open", message });
     } else throw new IsthmusError("bad-record", `unexpected record of type ${type}`);
+    return true;
   }
+}
+
+/**
+ * Keeps the beginning of a record. While its header is not whole that is all there is room for.
+ * @throws IsthmusError `bad-record`
+ */
+function cutRecord(beginning: Buffer): CutRecord {
+  const isHeaderWhole = beginning.length >= RECORD_HEADER_BYTES;
+  const length = RECORD_HEADER_BYTES + (isHeaderWhole ? beginning.readUInt16BE(3) : 0);
+  if (isHeaderWhole && (length <= RECORD_OVERHEAD_BYTES || length > RECORD_MAX_BYTES)) {
+    throw new IsthmusError("bad-record");
+  }
+  const record = Buffer.allocUnsafeSlow(length);
+  record.set(beginning);
+  return { record, bytes: beginning.length };
 }

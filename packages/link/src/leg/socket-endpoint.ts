@@ -17,6 +17,10 @@ export class SocketEndpoint implements Endpoint {
     return this.#socket.write(chunk);
   }
 
+  get isDrained(): boolean {
+    return this.#socket.writableLength === 0;
+  }
+
   end(): void {
     this.#socket.end();
   }

@@ -1,4 +1,5 @@
 import { type Code, IsthmusError, type LinkControlMessage, type Rendezvous, toIsthmusError } from "@isthmus/protocol";
+import { freeMemory } from "@isthmus/service";
 import type { Generation } from "../keys/generation.ts";
 import { type LegEvent, LegStream } from "../leg/leg-stream.ts";
 import { UnprovedBytes } from "./unproved-bytes.ts";
@@ -10,6 +11,8 @@ import { UnprovedBytes } from "./unproved-bytes.ts";
 export interface Endpoint {
   /** @returns false when no more should be written until it has drained */
   write(chunk: Buffer): boolean;
+  /** Whether all that was written has left this process: nothing refers to its memory. */
+  readonly isDrained: boolean;
   /** Ends this direction (FIN). */
   end(): void;
   /** Ends both directions so that the other side sees a failure (RST), at once or within about a second. */
@@ -82,9 +85,9 @@ export class Leg {
     if (!this.isDropped) this.#owner.legData(this, chunk);
   }
 
-  /** One event of the codec, for a leg whose bytes are read elsewhere at the moment. */
-  event(event: LegEvent): void {
-    this.#owner.legEvent(this, event);
+  /** One event of the codec, for a leg whose bytes are read elsewhere at the moment. See {@link Stream.legEvent}. */
+  event(event: LegEvent): boolean {
+    return this.#owner.legEvent(this, event);
   }
 
   /** The other end will send no more (FIN). */
@@ -154,6 +157,7 @@ export abstract class Stream {
     this.#app = app;
   }
 
+  /** @param chunk belongs to this object from now on */
   appData(chunk: Buffer): void {
     if (this.#over) return;
     const { leg } = this;
@@ -161,7 +165,14 @@ export abstract class Stream {
       this.#unproved.keep(chunk);
       if (leg?.isUp) leg.endpoint!.write(leg.codec.seal(chunk));
       if (this.#unproved.full) this.#app?.pause();
-    } else if (!leg!.endpoint!.write(leg!.codec.seal(chunk))) this.#app?.pause();
+    } else this.#pass(chunk, leg!);
+  }
+
+  #pass(chunk: Buffer, { codec, endpoint }: Leg): void {
+    const bytes = codec.seal(chunk);
+    if (bytes !== chunk) freeMemory(chunk);
+    if (!endpoint!.write(bytes)) this.#app?.pause();
+    if (endpoint!.isDrained) freeMemory(bytes);
   }
 
   /** The application will send no more (FIN). */
@@ -269,17 +280,23 @@ export abstract class Stream {
     this.env.ended(this, code);
   }
 
-  legEvent(leg: Leg, event: LegEvent): void {
+  /** @returns whether the event's bytes are not needed any more */
+  legEvent(leg: Leg, event: LegEvent): boolean {
     // A preface may have led to a drop (a refused join): what follows it is nobody's.
-    if (this.#over || leg.isDropped) return;
+    if (this.#over || leg.isDropped) return true;
     if (event.is === "preface") this.onPreface(leg);
     else if (event.is === "open") throw new IsthmusError("bad-record", "a second open on one leg");
     else if (this.#unproved) {
       // Another attempt may bring the same bytes again: they are delivered from the leg that is joined, or never.
       this.#held.push(event);
       leg.endpoint?.pause();
+      return false;
     } else if (event.is === "end") this.#onPeerEnd();
-    else if (!this.#app?.write(event.data)) leg.endpoint?.pause();
+    else {
+      if (!this.#app?.write(event.data)) leg.endpoint?.pause();
+      return this.#app?.isDrained ?? true;
+    }
+    return true;
   }
 
   #resetLeg(later = false): Leg | undefined {
