@@ -1,4 +1,4 @@
-import type { Lab, Node } from "@isthmus/lab";
+import type { HomeOptions, Lab, Node } from "@isthmus/lab";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
 import { Isb, Ist } from "./servers.ts";
 
@@ -7,6 +7,8 @@ export interface DeploymentOptions {
   ists: Node[];
   isbFlags?: string[];
   istFlags?: string[];
+  /** Added to the environment of the ISB, the ISTs and the daemons. */
+  env?: NodeJS.ProcessEnv;
 }
 
 /** An ISB and its ISTs on public hosts of a laboratory, and the daemons that log in there. */
@@ -14,23 +16,26 @@ export class Deployment {
   readonly isb: Isb;
   readonly ists: Ist[];
   readonly daemons: Daemon[] = [];
+  readonly #env: NodeJS.ProcessEnv;
 
-  private constructor(isb: Isb, ists: Ist[]) {
+  private constructor(isb: Isb, ists: Ist[], env: NodeJS.ProcessEnv) {
     this.isb = isb;
     this.ists = ists;
+    this.#env = env;
   }
 
   static async start(options: DeploymentOptions): Promise<Deployment> {
-    const isb = await new Isb(options.isb, options.isbFlags).start();
+    const { env = {} } = options;
+    const isb = await new Isb(options.isb, options.isbFlags, env).start();
     const ists = await Promise.all(
       options.ists.map(async (node) => {
-        const ist = new Ist(node, options.istFlags);
+        const ist = new Ist(node, options.istFlags, env);
         await ist.join(await isb.inviteIst());
         return ist.start();
       }),
     );
     await Promise.all(ists.map((ist) => ist.ready()));
-    return new Deployment(isb, ists);
+    return new Deployment(isb, ists, env);
   }
 
   get ist(): Ist {
@@ -41,7 +46,11 @@ export class Deployment {
 
   /** Starts a daemon, registers its device, logs it in. */
   async daemon(node: Node, options: DaemonOptions): Promise<Daemon> {
-    const [daemon, invite] = await Promise.all([new Daemon(node, options).start(), this.isb.invite(options.user)]);
+    const env = { ...this.#env, ...options.env };
+    const [daemon, invite] = await Promise.all([
+      new Daemon(node, { ...options, env }).start(),
+      this.isb.invite(options.user),
+    ]);
     await daemon.login(invite);
     this.daemons.push(daemon);
     return daemon;
@@ -60,7 +69,7 @@ export interface TwoHomes {
 /** The thesis' figure 3.3: two homes behind NATs, an ISB and an IST in the Internet. */
 export async function twoHomes(
   lab: Lab,
-  options: { nat?: Parameters<Lab["home"]>[0]["nat"]; delayMs?: number; istFlags?: string[]; isbFlags?: string[] } = {},
+  options: { nat?: HomeOptions["nat"]; delayMs?: number } & Omit<DeploymentOptions, "isb" | "ists"> = {},
 ): Promise<TwoHomes> {
   const { nat = "port-restricted", delayMs, ...flags } = options;
   const cable = delayMs === undefined ? {} : { delayMs };

@@ -8,11 +8,13 @@ import { until } from "./until.ts";
 abstract class Server {
   readonly node: Node;
   protected readonly flags: string[];
+  readonly #env: NodeJS.ProcessEnv;
   #program: Program | undefined;
 
-  protected constructor(node: Node, flags: string[]) {
+  protected constructor(node: Node, flags: string[], env: NodeJS.ProcessEnv) {
     this.node = node;
     this.flags = flags;
+    this.#env = env;
   }
 
   protected abstract readonly app: "isb" | "ist";
@@ -27,6 +29,7 @@ abstract class Server {
   async start(): Promise<this> {
     this.#program = this.node.spawn(NODE, [appProgram(this.app), "--data", this.folder, ...this.flags], {
       name: this.app,
+      env: this.#env,
     });
     await this.#program.waitForOutput(/"msg":"ready"/);
     return this;
@@ -68,8 +71,8 @@ export class Isb extends Server {
   protected override readonly adminPort = 9443;
   override readonly folder: string;
 
-  constructor(node: Node, flags: string[] = []) {
-    super(node, flags);
+  constructor(node: Node, flags: string[] = [], env: NodeJS.ProcessEnv = {}) {
+    super(node, flags, env);
     this.folder = join(node.folder, "isb");
   }
 
@@ -104,8 +107,8 @@ export class Ist extends Server {
   protected override readonly adminPort = 9444;
   override readonly folder: string;
 
-  constructor(node: Node, flags: string[] = []) {
-    super(node, ["--name", node.name, ...flags]);
+  constructor(node: Node, flags: string[] = [], env: NodeJS.ProcessEnv = {}) {
+    super(node, ["--name", node.name, ...flags], env);
     this.folder = join(node.folder, "ist");
   }
 
