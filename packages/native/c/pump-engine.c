@@ -3,6 +3,7 @@
 #include "pump-engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -16,6 +17,18 @@
 
 /* Read at a time; what the other socket does not take at once is kept. */
 #define CHUNK_BYTES (64 * 1024)
+/*
+ * A direction that has moved this much is a bulk transfer: its bytes go by
+ * splice(2) through a pipe, never into this process' memory. Measured on
+ * loopback: half the CPU time of copying, with pipes of this size alone.
+ */
+#define BULK_BYTES (256 * 1024)
+#define PIPE_BYTES (1024 * 1024)
+/*
+ * Pipes of a worker. One belongs to a direction only while there are bytes in
+ * it, so that few serve many; without one, bytes are copied.
+ */
+#define MOST_PIPES 64
 /* One direction moves so many chunks before others get their turn. */
 #define CHUNKS_PER_TURN 16
 #define EVENTS 256
@@ -24,6 +37,11 @@
 #define NO_WAIT (-1.0)
 
 struct join;
+
+struct pipe {
+	int from_fd;
+	int to_fd;
+};
 
 /* One socket, and the direction that starts at it. */
 struct side {
@@ -37,6 +55,9 @@ struct side {
 	char *kept;
 	size_t kept_from;
 	size_t kept_to;
+	/* The same, if @piped is not 0, of a bulk transfer. */
+	struct pipe pipe;
+	size_t piped;
 };
 
 struct join {
@@ -79,6 +100,10 @@ struct worker {
 	struct list waiting;
 	struct join *all;
 	char *buffer;
+	/* Empty ones; there are @pipe_count in all. */
+	struct pipe pipes[MOST_PIPES];
+	unsigned int free_pipes;
+	unsigned int pipe_count;
 };
 
 struct pump_account {
@@ -232,6 +257,43 @@ static struct join *list_take(struct list *list)
 	return first;
 }
 
+/* Pipes */
+
+static bool take_pipe(struct worker *worker, struct pipe *taken)
+{
+	int fds[2];
+
+	if (worker->free_pipes > 0) {
+		*taken = worker->pipes[--worker->free_pipes];
+		return true;
+	}
+	if (worker->pipe_count == MOST_PIPES ||
+	    pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
+		return false;
+	/* A user without privilege may have so many pages in all. */
+	if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES) < 0) {
+		close(fds[0]);
+		close(fds[1]);
+		return false;
+	}
+	worker->pipe_count++;
+	*taken = (struct pipe){ .from_fd = fds[0], .to_fd = fds[1] };
+	return true;
+}
+
+static void give_pipe(struct worker *worker, const struct pipe *pipe)
+{
+	worker->pipes[worker->free_pipes++] = *pipe;
+}
+
+/* One that has bytes in it is of no use to others. */
+static void drop_pipe(struct worker *worker, const struct pipe *pipe)
+{
+	close(pipe->from_fd);
+	close(pipe->to_fd);
+	worker->pipe_count--;
+}
+
 /* Ends */
 
 static void set_linger(int fd, bool resets)
@@ -276,6 +338,9 @@ static void end_join(struct join *join, enum pump_end end)
 		close(side->fd);
 		free(side->kept);
 		side->kept = NULL;
+		if (side->piped > 0)
+			drop_pipe(worker, &side->pipe);
+		side->piped = 0;
 	}
 	if (join->newer != NULL)
 		join->newer->older = join->older;
@@ -374,6 +439,55 @@ static bool above_byte_limit(const struct join *join)
 	       join->counters->bytes[0] + join->counters->bytes[1] > most;
 }
 
+/* Sends what is in the pipe. Returns false on an error of the socket. */
+static bool send_piped(struct side *from, struct side *to)
+{
+	while (from->piped > 0 && to->writable) {
+		ssize_t sent = splice(from->pipe.from_fd, NULL, to->fd, NULL,
+				      from->piped, SPLICE_F_NONBLOCK);
+
+		if (sent > 0)
+			from->piped -= (size_t)sent;
+		else if (sent == 0 || (errno != EAGAIN && errno != EINTR))
+			return false;
+		else if (errno == EAGAIN)
+			to->writable = false;
+		if (from->piped == 0)
+			give_pipe(from->join->worker, &from->pipe);
+	}
+	return true;
+}
+
+/*
+ * Reads into a pipe. Returns as recv(); -1 with ENOSPC where the bytes must be
+ * copied.
+ */
+static ssize_t receive_piped(struct side *from, double moved)
+{
+	struct worker *worker = from->join->worker;
+	struct pipe pipe;
+	ssize_t count;
+	int error;
+
+	/* A rate is kept by chunks. */
+	if (moved < BULK_BYTES || atomic_load(&from->join->account->has_rate) ||
+	    !take_pipe(worker, &pipe)) {
+		errno = ENOSPC;
+		return -1;
+	}
+	count = splice(from->fd, NULL, pipe.to_fd, NULL, PIPE_BYTES,
+		       SPLICE_F_NONBLOCK);
+	if (count > 0) {
+		from->pipe = pipe;
+		from->piped = (size_t)count;
+		return count;
+	}
+	error = errno;
+	give_pipe(worker, &pipe);
+	errno = error;
+	return count;
+}
+
 static enum moved move(struct join *join, int index)
 {
 	struct side *from = &join->sides[index];
@@ -383,9 +497,9 @@ static enum moved move(struct join *join, int index)
 	for (int turn = 0; turn < CHUNKS_PER_TURN; turn++) {
 		ssize_t count;
 
-		if (!send_kept(from, to))
+		if (!send_kept(from, to) || !send_piped(from, to))
 			return over(join, PUMP_RESET);
-		if (from->kept != NULL)
+		if (from->kept != NULL || from->piped > 0)
 			return MOVED_ALL;
 		if (from->has_ended) {
 			if (!from->was_shut && shutdown(to->fd, SHUT_WR) < 0)
@@ -398,7 +512,10 @@ static enum moved move(struct join *join, int index)
 			return MOVED_ALL;
 		if (pump_account_wait_ms(join->account) > 0)
 			return MOVED_HELD;
-		count = recv(from->fd, buffer, CHUNK_BYTES, MSG_DONTWAIT);
+		count = receive_piped(from, join->counters->bytes[index]);
+		if (count < 0 && errno == ENOSPC)
+			count = recv(from->fd, buffer, CHUNK_BYTES,
+				     MSG_DONTWAIT);
 		if (count < 0 && errno == EINTR)
 			continue;
 		if (count < 0 && errno == EAGAIN) {
@@ -416,7 +533,8 @@ static enum moved move(struct join *join, int index)
 		join->counters->last_ms = pump_now_ms();
 		if (above_byte_limit(join))
 			return over(join, PUMP_BYTE_LIMIT);
-		if (!send_on(from, to, buffer, (size_t)count))
+		if (from->piped == 0 &&
+		    !send_on(from, to, buffer, (size_t)count))
 			return over(join, PUMP_RESET);
 	}
 	return MOVED_SOME;
@@ -663,6 +781,8 @@ static void free_worker(struct worker *worker)
 	if (worker->wake_fd >= 0)
 		close(worker->wake_fd);
 	free(worker->buffer);
+	while (worker->free_pipes > 0)
+		drop_pipe(worker, &worker->pipes[--worker->free_pipes]);
 	pthread_mutex_destroy(&worker->lock);
 }
 

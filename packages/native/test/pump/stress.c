@@ -208,7 +208,7 @@ static void round_of(struct pump *pump, struct pump_account *account,
 
 			client->fd = dial(listener, address, &legs[side].fd);
 			client->peer = &clients[2 * pair + !side];
-			client->to_write = (size_t)(rand() % 200000);
+			client->to_write = (size_t)(rand() % (rand() % 8 == 0 ? 3000000 : 200000));
 			client->ends_by_reset = rand() % 5 == 0;
 		}
 		slot = pump_join(pump, account, legs);
