@@ -1,0 +1,25 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+
+/** Whether this user may make network namespaces of their own here; else the tests in them are skipped. */
+export const hasNamespaces: boolean = spawnSync("unshare", ["-rn", "ip", "link"]).status === 0;
+
+/** Runs a program of child/ in a new network namespace, with every right there, and reads what it prints as JSON. */
+export async function inNamespace<T>(program: string): Promise<T> {
+  const file = fileURLToPath(new URL(`child/${program}.ts`, import.meta.url));
+  const child = spawn("unshare", ["-rn", process.execPath, "--conditions=source", file], {
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: 60_000,
+    killSignal: "SIGKILL",
+  });
+  const [out, err] = await Promise.all([textOf(child.stdout), textOf(child.stderr), once(child, "close")]);
+  if (child.exitCode !== 0 || err !== "") throw new Error(`${program}: status ${child.exitCode}: ${err}`);
+  return JSON.parse(out) as T;
+}
+
+async function textOf(stream: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
