@@ -25,6 +25,7 @@ it.skipIf(!mayForge)("takes no datagram from port 0, of whatever address", async
   await sendFromPortZero("127.0.0.1", { host: "127.0.0.1", port: cell!.ports[0] }, Buffer.from("nowhere to answer"));
   await vi.waitFor(async () => expect((await dataPath.stats()).dropped.stranger).toBe(1));
   await b.send(cell!.ports[1], "who is there?");
+  await vi.waitFor(async () => expect((await dataPath.stats()).dropped.early).toBe(2));
   await a.send(cell!.ports[0], "it is me");
   expect((await b.next()).toString()).toBe("it is me");
   await b.send(cell!.ports[1], "good");
