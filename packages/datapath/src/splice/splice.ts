@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { type Code, canonicalIp, type HostPort } from "@isthmus/protocol";
+import { freeMemory } from "@isthmus/service";
 import type { SpliceDump } from "../data-path.ts";
 import { resetSocket } from "./reset-socket.ts";
 import type { HeldBytes, SpliceAccount, SpliceMember } from "./splice-account.ts";
@@ -47,10 +48,13 @@ class Half implements HeldBytes {
   }
 
   deliver(chunk: Buffer): void {
-    this.other.socket.write(chunk);
+    const { socket } = this.other;
     this.bytes += chunk.length;
     this.splice.moved(chunk.length);
-    if (this.other.socket.writableNeedDrain) this.socket.pause();
+    socket.write(chunk);
+    // Otherwise it is still to be sent.
+    if (socket.writableLength === 0) freeMemory(chunk);
+    if (socket.writableNeedDrain) this.socket.pause();
   }
 }
 
