@@ -177,9 +177,11 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
     }
   }
 
+  /** Says goodbye. Nothing that the peer says is heard from now on, so open requests fail. */
   close(code: Code): void {
     this.#closing ??= code;
     closeByName(this.#socket, code);
+    this.#failPending();
   }
 
   /** Cuts the connection: the peer is not there to read a goodbye. */
@@ -193,13 +195,17 @@ export class Wire<Say extends Vocabulary, Hear extends Vocabulary> {
    * @returns why: this side's reason if it closed, else the peer's
    */
   closed(closeCode: number, reason: Buffer): Code {
+    this.#failPending();
+    return this.#closing ?? closeReason(closeCode, reason);
+  }
+
+  #failPending(): void {
     const pending = this.#pending;
     this.#pending = undefined;
     for (const { reject, timer } of pending?.values() ?? []) {
       clearTimeout(timer);
       reject(new IsthmusError("disconnected"));
     }
-    return this.#closing ?? closeReason(closeCode, reason);
   }
 
   /** Takes one message from the socket. A message that breaks the rules ends the session. */

@@ -36,6 +36,18 @@ it("what a superseded client says until it has read the goodbye has no effect", 
   expect(notes).toEqual([3]);
 });
 
+it("what a superseded client was asked fails at once, though it may never read the goodbye", async () => {
+  const server = await startServer();
+  const identity = createIdentity();
+  const first = await rawLogin(server.origin, identity);
+  first.socket.pause();
+  const asked = server.server.get(identity.publicKey)!.request("ask", { n: 1 });
+  const refused = expect(asked).rejects.toMatchObject({ code: "disconnected" });
+  await rawLogin(server.origin, identity);
+  await refused;
+  expect(server.closed).toEqual([]);
+});
+
 it("a superseded client does not fight for its place, even where it knows several addresses", async () => {
   const server = await startServer();
   const identity = createIdentity();
