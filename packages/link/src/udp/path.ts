@@ -52,6 +52,8 @@ export class UdpPath {
   wasUp = false;
   /** A better one has taken its place: it still hears until then. */
   leavesAt: number | undefined;
+  /** When the peer is told of it again, unless it is proved by then; nothing where the peer told of it. */
+  tellAt: number | undefined;
 
   constructor(generation: Generation, id: number, rendezvous: Rendezvous, now: number) {
     this.id = id;

@@ -22,6 +22,8 @@ const TRIES_PER_STREAM = 3;
 const NO_PLACE_RETRY_MS = 250;
 /** The Noise responder asks for a path this often. */
 const ASK_AGAIN_MS = 1000;
+/** The peer is told of a path that is not proved this often: it may not have been there to hear it. */
+const TELL_AGAIN_MS = 1000;
 /** How long one asking of the responder counts. */
 const WANTED_FOR_MS = 2000;
 const MOST_PATHS = 8;
@@ -160,6 +162,7 @@ export class UdpPaths {
   tick(now: number, use: { lastUsed: number; isWanted: boolean }): void {
     for (const path of [...this.#paths.values()]) {
       if (path.leavesAt === undefined) path.tick(now);
+      if (path.health.state === "probing" && path.tellAt !== undefined && now >= path.tellAt) this.#tell(path, now);
       if (path.health.state === "dead") this.#end(path, { failed: true, tellPeer: true });
       else if (path.leavesAt !== undefined && now >= path.leavesAt) this.#end(path, { failed: false, tellPeer: true });
       // The other side waits to be told: it might send at this very moment.
@@ -172,8 +175,9 @@ export class UdpPaths {
   /** When {@link tick} has something to do. */
   wakeAt(now: number, isWanted: boolean): number {
     let at = Number.POSITIVE_INFINITY;
-    for (const { leavesAt, health } of this.#paths.values()) {
+    for (const { leavesAt, tellAt, health } of this.#paths.values()) {
       at = Math.min(at, leavesAt ?? health.wakeAt ?? 0);
+      if (health.state === "probing") at = Math.min(at, tellAt ?? at);
     }
     const isLooking = (isWanted || now < this.#wantedUntil) && !this.best && !this.#isProbing();
     return isLooking ? Math.min(at, this.#nextTry) : at;
@@ -204,21 +208,26 @@ export class UdpPaths {
     }
     const id = this.#world.nextOpenId();
     try {
-      this.#add(id, rendezvous, now);
+      this.#tell(this.#add(id, rendezvous, now), now);
     } catch {
       this.#failures++;
       this.#world.settled(rendezvous, true);
       this.#nextTry = now + NO_PLACE_RETRY_MS;
-      return;
     }
+  }
+
+  #tell(path: UdpPath, now: number): void {
+    const { id, rendezvous } = path;
+    path.tellAt = now + TELL_AGAIN_MS;
     this.#world.tell({ t: "open", id, attempt: 0, proto: "udp", rendezvous, plain: false });
   }
 
-  #add(id: number, rendezvous: Rendezvous, now: number): void {
+  #add(id: number, rendezvous: Rendezvous, now: number): UdpPath {
     if (this.#paths.size >= MOST_PATHS) throw new IsthmusError("too-many-opens");
     const path = new UdpPath(this.#world.generation, id, rendezvous, now);
     path.carrier = this.#world.carry(path, rendezvous, this.#eventsOf(path));
     this.#paths.set(id, path);
+    return path;
   }
 
   #eventsOf(path: UdpPath): CarrierEvents {
