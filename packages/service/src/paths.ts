@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync } from "node:fs";
+import { lstatSync, mkdirSync, statSync } from "node:fs";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 
@@ -21,7 +21,9 @@ export function runtimeFolder(name: string, env: NodeJS.ProcessEnv = process.env
   const given = variable(env, "RUNTIME_DIRECTORY");
   if (given !== undefined) return given;
   const xdg = variable(env, "XDG_RUNTIME_DIR");
-  return xdg === undefined ? join(tmpdir(), `${name}-${userInfo().uid}`) : join(xdg, name);
+  if (xdg !== undefined) return join(xdg, name);
+  // A container may run as a user that has no entry among the host's users.
+  return join(tmpdir(), `${name}-${process.geteuid?.() ?? userInfo().uid}`);
 }
 
 /** Where a process looks for its configuration file when none is named. */
@@ -41,6 +43,15 @@ export function daemonSocket(env: NodeJS.ProcessEnv = process.env): string {
 export function ensureOwnFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   requireOwnFolder(path);
+}
+
+/**
+ * Whether a folder is like /tmp, where everybody may write but nobody may touch what is another's. What somebody else
+ * made there is somebody else's still.
+ */
+export function isSharedFolder(path: string): boolean {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat !== undefined && stat.uid === 0 && (stat.mode & 0o1000) !== 0;
 }
 
 /** @throws Error as {@link ensureOwnFolder}, and when there is no such folder */

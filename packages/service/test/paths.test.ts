@@ -6,6 +6,7 @@ import {
   configFile,
   daemonSocket,
   ensureOwnFolder,
+  isSharedFolder,
   requireOwnFolder,
   runtimeFolder,
   stateFolder,
@@ -32,6 +33,16 @@ describe("folders", () => {
     expect(configFile("daemon", { XDG_CONFIG_HOME: "/c" })).toBe("/c/isthmus/daemon.toml");
     expect(daemonSocket({ ISTHMUS_SOCKET: "/s.sock" })).toBe("/s.sock");
     expect(daemonSocket({ XDG_RUNTIME_DIR: "/run/user/7" })).toBe("/run/user/7/isthmus/daemon.sock");
+  });
+
+  it("that everybody may write in, but to nobody else's, are told apart", () => {
+    const folder = temporary();
+    expect(isSharedFolder(join(folder, "absent"))).toBe(false);
+    expect(isSharedFolder(folder)).toBe(false);
+    chmodSync(folder, 0o777);
+    expect(isSharedFolder(folder)).toBe(false);
+    chmodSync(folder, 0o1777);
+    expect(isSharedFolder(folder)).toBe(process.geteuid?.() === 0);
   });
 
   it("that hold a socket are made private", () => {
