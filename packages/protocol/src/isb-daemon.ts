@@ -221,7 +221,11 @@ export const isbDaemon = {
       ended: z.object({ subscription: subscriptionId, code }),
       /** What is new in the directory, some changes together. */
       directory: z.object({
-        snapshot: z.boolean().meta({ description: "entries are all there is" }),
+        snapshot: z.boolean().meta({ description: "a snapshot of all there is begins: what was told before is void" }),
+        more: z
+          .boolean()
+          .optional()
+          .meta({ description: "the snapshot goes on with the next event; what it has not named by its end is gone" }),
         entries: z.array(directoryEntry),
         gone: z.array(z.object({ service: name, user: name })).meta({ description: "services that are no more" }),
       }),

@@ -13,6 +13,8 @@ const SNAPSHOT_BYTES_PER_TURN = 128 * 1024;
 
 interface DirectoryEvent {
   snapshot: boolean;
+  /** It belongs to a snapshot that goes on. */
+  more?: boolean;
   entries: DirectoryEntry[];
   gone: { service: string; user: string }[];
 }
@@ -169,7 +171,7 @@ export class Watchers {
     const { snapshot, user } = watcher;
     if (!snapshot) return;
     for (const event of this.#eventsOf(user, snapshot.missed)) {
-      if (!this.#push(watcher, event)) return;
+      if (!this.#push(watcher, { ...event, more: true })) return;
     }
     snapshot.missed.clear();
     let bytes = 0;
@@ -180,7 +182,8 @@ export class Watchers {
         cursor: snapshot.cursor,
         limit: LIMITS.directoryPage,
       });
-      const event = { snapshot: !snapshot.begun, entries: page.entries, gone: [] };
+      const isLast = page.cursor === undefined;
+      const event = { snapshot: !snapshot.begun, ...(isLast ? {} : { more: true }), entries: page.entries, gone: [] };
       if (!this.#push(watcher, event)) return;
       snapshot.begun = true;
       if (page.cursor === undefined) {

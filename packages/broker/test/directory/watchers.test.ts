@@ -47,6 +47,25 @@ function listing(name: string, changes: Partial<Listing> = {}): Listing {
   return { id: `alice/${name}`, owner: "alice", allow, device: "A", deviceName: "d", spec, present: true, ...changes };
 }
 
+describe("a snapshot", () => {
+  test("says with its last event that it is over, with what changed meanwhile before", () => {
+    const { directory, watchers } = setUp();
+    for (let n = 0; n < 1000; n++) directory.put(listing(`s${String(n).padStart(3, "0")}`));
+    vi.advanceTimersByTime(TURN_MS);
+    const bob = new Viewer();
+    watchers.add(bob, "bob");
+    expect(bob.picture.size).toBeLessThan(1000);
+    directory.put(listing("s000", { present: false }));
+    vi.advanceTimersByTime(20 * TURN_MS);
+    expect(bob.events.map(({ more }) => more ?? false)).toEqual([...bob.events.slice(1).map(() => true), false]);
+    expect(bob.events.filter(({ snapshot }) => snapshot)).toEqual([bob.events[0]]);
+    expect([bob.picture.size, bob.picture.get("alice/s000")?.present]).toEqual([1000, false]);
+    directory.put(listing("s001", { present: false }));
+    vi.advanceTimersByTime(TURN_MS);
+    expect(bob.events.at(-1)).toEqual(expect.not.objectContaining({ more: expect.anything() }));
+  });
+});
+
 describe("a watcher", () => {
   test("is told of many changes at once, a quarter of a second after the first", () => {
     const { directory, watchers } = setUp();
