@@ -29,6 +29,8 @@ export class ChannelListeners {
   readonly #open = new Map<string, { proto: Transport; listener: LocalListener }>();
   readonly #remembered: readonly ListenAddress[];
   readonly #main: HostPort | undefined;
+  /** One after the other: two that open the same channel at once would be in each other's way. */
+  #listening: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
   /**
@@ -55,17 +57,22 @@ export class ChannelListeners {
    * Opens what is not open yet, and closes what is no channel any more.
    * @throws IsthmusError `port-taken`, `bad-request`; `cancelled` when it was closed meanwhile
    */
-  async listen(channels: readonly Channel[]): Promise<void> {
+  listen(channels: readonly Channel[]): Promise<void> {
+    const turn = this.#listening.then(() => this.#listen(channels));
+    this.#listening = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #listen(channels: readonly Channel[]): Promise<void> {
+    if (this.#isClosed) throw new IsthmusError("cancelled");
     for (const [id, { proto, listener }] of this.#open) {
       if (channels.some((channel) => channel.id === id && channel.proto === proto)) continue;
       this.#open.delete(id);
       if (![...this.#open.values()].some((other) => other.listener === listener)) listener.close();
     }
     const isFirst = this.#open.size === 0;
-    for (const [index, group] of groupsOf(
-      channels.filter(({ id }) => !this.#open.has(id)),
-      isFirst,
-    ).entries()) {
+    const closed = channels.filter(({ id }) => !this.#open.has(id));
+    for (const [index, group] of this.#groupsOf(closed, isFirst).entries()) {
       await this.#openGroup(group, isFirst && index === 0);
     }
   }
@@ -94,18 +101,25 @@ export class ChannelListeners {
     for (const { id, proto } of group) this.#open.set(id, { proto, listener });
   }
 
-  #wanted({ id, proto }: Channel, isMain: boolean): HostPort {
-    const before = this.#remembered.find((one) => one.channel === id && one.proto === proto);
-    if (before) return parseHostPort(before.address)!;
+  #wanted(channel: Channel, isMain: boolean): HostPort {
+    const before = this.#addressBefore(channel);
+    if (before !== undefined) return parseHostPort(before)!;
     if (isMain && this.#main) return this.#main;
     return { host: this.#main?.host ?? "127.0.0.1", port: 0 };
   }
-}
 
-/** Channels by port. */
-function groupsOf(channels: readonly Channel[], isFirst: boolean): Channel[][] {
-  const tcp = channels.find(({ proto }) => proto === "tcp");
-  const udp = channels.find(({ proto }) => proto === "udp");
-  if (!isFirst || !tcp || !udp) return channels.map((channel) => [channel]);
-  return [[tcp, udp], ...channels.filter((channel) => channel !== tcp && channel !== udp).map((channel) => [channel])];
+  #addressBefore({ id, proto }: Channel): string | undefined {
+    return this.#remembered.find((one) => one.channel === id && one.proto === proto)?.address;
+  }
+
+  /** Channels by port. Two that had a port each before, since one of them was added later, keep them. */
+  #groupsOf(channels: readonly Channel[], isFirst: boolean): Channel[][] {
+    const tcp = channels.find(({ proto }) => proto === "tcp");
+    const udp = channels.find(({ proto }) => proto === "udp");
+    if (!isFirst || !tcp || !udp || this.#addressBefore(tcp) !== this.#addressBefore(udp)) {
+      return channels.map((channel) => [channel]);
+    }
+    const others = channels.filter((channel) => channel !== tcp && channel !== udp);
+    return [[tcp, udp], ...others.map((channel) => [channel])];
+  }
 }

@@ -43,8 +43,9 @@ export class DeviceKey {
 
   /** The ISB has taken the next key: it is the device's from now on. */
   adopt(): void {
-    this.#identity = this.prepare();
+    const next = this.prepare();
     renameSync(this.#nextPath, this.#path);
+    this.#identity = next;
   }
 
   /** The ISB has not taken the next key, and never will. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { DirectoryEntry, LocalApiReply } from "@isthmus/protocol";
 import type { DirectoryBody, IsbSession } from "./isb-connection.ts";
 
@@ -11,6 +12,8 @@ export class Directory {
   readonly #isb: () => IsbSession | undefined;
   readonly #watchers = new Set<(event: DirectoryEvent) => void>();
   readonly #known = new Map<string, DirectoryEntry>();
+  /** While a snapshot is under way: what was known before and was not named so far. */
+  #unnamed: Set<string> | undefined;
 
   constructor(isb: () => IsbSession | undefined) {
     this.#isb = isb;
@@ -41,6 +44,7 @@ export class Directory {
       this.#watchers.delete(watcher);
       if (this.#watchers.size > 0) return;
       this.#known.clear();
+      this.#unnamed = undefined;
       void this.#isb()
         ?.request("unwatch", {})
         .catch(() => undefined);
@@ -55,19 +59,36 @@ export class Directory {
         .catch(() => undefined);
   }
 
-  update({ snapshot, entries, gone }: DirectoryBody): void {
-    const listed = new Set(entries.map(keyOf));
-    const vanished = snapshot ? [...this.#known.values()].filter((entry) => !listed.has(keyOf(entry))) : gone;
-    for (const entry of vanished) {
-      if (this.#known.delete(keyOf(entry)))
-        this.#tell({ event: "gone", entry: { service: entry.service, user: entry.user } });
-    }
-    for (const entry of entries) {
-      const before = this.#known.get(keyOf(entry));
-      if (before && JSON.stringify(before) === JSON.stringify(entry)) continue;
-      this.#known.set(keyOf(entry), entry);
-      this.#tell({ event: entry.present ? "present" : "away", entry });
-    }
+  /** There is no directory any more. */
+  clear(): void {
+    this.#unnamed = undefined;
+    for (const key of [...this.#known.keys()]) this.#forget(key);
+  }
+
+  update({ snapshot, more = false, entries, gone }: DirectoryBody): void {
+    // What was on its way when the last watcher left.
+    if (this.#watchers.size === 0) return;
+    if (snapshot) this.#unnamed = new Set(this.#known.keys());
+    for (const entry of gone) this.#forget(keyOf(entry));
+    for (const entry of entries) this.#learn(entry);
+    if (more || !this.#unnamed) return;
+    for (const key of this.#unnamed) this.#forget(key);
+    this.#unnamed = undefined;
+  }
+
+  #learn(entry: DirectoryEntry): void {
+    const key = keyOf(entry);
+    this.#unnamed?.delete(key);
+    if (isDeepStrictEqual(this.#known.get(key), entry)) return;
+    this.#known.set(key, entry);
+    this.#tell({ event: entry.present ? "present" : "away", entry });
+  }
+
+  #forget(key: string): void {
+    const entry = this.#known.get(key);
+    if (!entry) return;
+    this.#known.delete(key);
+    this.#tell({ event: "gone", entry: { service: entry.service, user: entry.user } });
   }
 
   #tell(event: DirectoryEvent): void {

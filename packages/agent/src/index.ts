@@ -2,3 +2,4 @@ export { Agent, type AgentOptions } from "./agent.ts";
 export { DeviceKey } from "./device-key.ts";
 export { createLocalApi, listenOnSocket } from "./local-api-server.ts";
 export { LogRing } from "./log-ring.ts";
+export { StateLock } from "./state-lock.ts";

@@ -1,13 +1,27 @@
 import {
+  CODES,
+  type Code,
   DEVICE_PREFIX_BYTES,
   type EventBody,
-  type IsthmusError,
+  IsthmusError,
   isbDaemon,
   type ReplyBody,
   type RequestBody,
 } from "@isthmus/protocol";
 import type { Identity, Logger } from "@isthmus/service";
 import { BACKOFF_TO_ISB, SessionClient } from "@isthmus/session";
+
+/** How long a first login may take before the user is told why it does not work. */
+const LOGIN_WAIT_MS = 15_000;
+/** How often a login is looked at meanwhile. */
+const LOGIN_CHECK_MS = 50;
+/** What an ISB says of a login that no further attempt would change, at whichever of its addresses. */
+const LOGIN_REFUSED: ReadonlySet<Code> = new Set([
+  "invite-invalid",
+  "unknown-device",
+  "device-revoked",
+  "user-disabled",
+]);
 
 type ToServer = typeof isbDaemon.toServer;
 type ToClient = typeof isbDaemon.toClient;
@@ -32,7 +46,7 @@ export interface IsbEvents {
   declaration(): DeclareBody;
   declared(reply: DeclareReply): void;
   up(): void;
-  down(error: IsthmusError): void;
+  down(): void;
   /** Somebody wants to use a service. @throws IsthmusError the refusal */
   ask(body: AskBody): { handshake: string };
   told(body: ToldBody): void;
@@ -92,8 +106,32 @@ export function connectToIsb(options: IsbOptions, events: IsbEvents): IsbSession
       events.declared(await session.request("declare", events.declaration()));
     },
     onUp: () => events.up(),
-    onDown: (error) => events.down(error),
+    onDown: () => events.down(),
     logger: options.logger,
   });
   return session;
+}
+
+/**
+ * Waits for a first login, over the attempts that a session makes by itself.
+ * @throws IsthmusError why the ISB refused, at all its addresses or once for good; `timeout` when no answer came
+ */
+export async function whenLoggedIn(session: IsbSession, addresses: number): Promise<void> {
+  const refused = new AbortController();
+  let seen: IsthmusError | undefined;
+  let refusals = 0;
+  const look = setInterval(() => {
+    const error = session.lastError;
+    if (!error || error === seen) return;
+    seen = error;
+    refusals = CODES[error.code].retry ? 0 : refusals + 1;
+    if (LOGIN_REFUSED.has(error.code) || refusals >= addresses) refused.abort(error);
+  }, LOGIN_CHECK_MS);
+  try {
+    await session.whenUp(AbortSignal.any([refused.signal, AbortSignal.timeout(LOGIN_WAIT_MS)]));
+  } catch {
+    throw session.lastError ?? new IsthmusError("timeout", `no answer from ${session.origin}`);
+  } finally {
+    clearInterval(look);
+  }
 }

@@ -118,11 +118,12 @@ class IstConnection {
     return meeting.joined && this.session.binary(addressedFrame(Buffer.from(meeting.offer.allocation, "hex"), frame));
   }
 
-  /** Its allocations are somebody else's business from now on. */
+  /** Its allocations are somebody else's business from now on, also those whose joining is under way. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#away);
     for (const { meeting } of this.members.values()) meeting.setLeft();
+    this.members.clear();
     await this.session.stop();
   }
 
@@ -214,19 +215,15 @@ export class IstConnections {
   /** The link meets its peer at this allocation from now on. */
   use(link: Link, meeting: IstMeeting): void {
     const { ist, allocation } = meeting.offer;
-    const known = this.#connections.get(ist.key);
-    if (known?.members.get(allocation)?.meeting === meeting) return;
-    let connection = known;
+    let connection = this.#connections.get(ist.key);
+    if (connection?.members.get(allocation)?.meeting === meeting) return;
     // The same IST under other addresses is dialled anew.
-    if (known && JSON.stringify(known.address) !== JSON.stringify(ist)) {
-      this.#connections.delete(ist.key);
-      void known.stop();
-      connection = undefined;
-    }
-    if (!connection) {
+    if (!connection || JSON.stringify(connection.address) !== JSON.stringify(ist)) {
+      const members = [...(connection?.members.values() ?? [])];
+      void connection?.stop();
       connection = new IstConnection(ist, this.#world);
       this.#connections.set(ist.key, connection);
-      for (const member of known?.members.values() ?? []) connection.add(member);
+      for (const member of members) connection.add(member);
     }
     connection.add({ link, meeting });
   }

@@ -1,4 +1,4 @@
-import { chmodSync, rmSync, statSync } from "node:fs";
+import { chmodSync, lstatSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import {
@@ -10,21 +10,22 @@ import {
   localApi,
   toIsthmusError,
 } from "@isthmus/protocol";
-import { addHealthRoutes, ensureOwnFolder, type Logger, type Metrics } from "@isthmus/service";
-import { type FastifyInstance, type FastifyReply, fastify } from "fastify";
+import { addHealthRoutes, ensureOwnFolder, isSharedFolder, type Logger, type Metrics } from "@isthmus/service";
+import { type FastifyInstance, fastify } from "fastify";
 import type { z } from "zod";
 import type { Agent } from "./agent.ts";
+import { LineStream } from "./line-stream.ts";
 import type { LogRing } from "./log-ring.ts";
 
 const BODY_LIMIT_BYTES = 256 * 1024;
-/** Unsent bytes of a stream (`watch`, `logs`) above which its reader has stopped reading: the stream is cut. */
-const MOST_UNSENT_BYTES = 1024 * 1024;
 /** A Unix socket's path must fit `sun_path` of `sockaddr_un`. */
 const MOST_PATH_BYTES = 107;
 
 type Calls = {
   [N in Exclude<LocalApiName, "watch" | "logs">]: (
     body: z.infer<(typeof localApi)[N]["body"]>,
+    /** The caller has gone. */
+    gone: AbortSignal,
   ) => Promise<LocalApiReply<N>> | LocalApiReply<N>;
 };
 
@@ -75,7 +76,7 @@ export function createLocalApi({ agent, logs, metrics, logger }: LocalApiOptions
     list: async ({ user, service, away }) => ({
       entries: await agent.list({ away, ...(user ? { user } : {}), ...(service ? { service } : {}) }),
     }),
-    subscribe: (body) => agent.subscribe(body),
+    subscribe: (body, gone) => agent.subscribe(body, gone),
     unsubscribe: async ({ service }) => {
       await agent.unsubscribe(service);
       return {};
@@ -95,22 +96,26 @@ export function createLocalApi({ agent, logs, metrics, logger }: LocalApiOptions
     app.route({
       method,
       url: path,
-      handler: async (request) => {
+      handler: async (request, reply) => {
         const parsed = schema.safeParse(request.body ?? {});
         if (!parsed.success) throw new IsthmusError("bad-request", explain(parsed.error));
-        return (call as (body: unknown) => unknown)(parsed.data);
+        const gone = new AbortController();
+        reply.raw.once("close", () => gone.abort());
+        return (call as (body: unknown, gone: AbortSignal) => unknown)(parsed.data, gone.signal);
       },
     });
   }
   app.get(localApi.watch.path, (_request, reply) => {
-    const write = streamLines(reply);
+    reply.hijack();
+    const { write } = new LineStream(reply.raw);
     const stop = agent.directory.watch((event) => write(JSON.stringify(event)));
     reply.raw.once("close", stop);
   });
   app.get<{ Querystring: { follow?: string; lines?: string } }>(localApi.logs.path, (request, reply) => {
     const lines = Number(request.query.lines ?? 100);
     if (!Number.isInteger(lines) || lines < 0) throw new IsthmusError("bad-request", "lines is not a number");
-    const write = streamLines(reply);
+    reply.hijack();
+    const { write } = new LineStream(reply.raw);
     for (const line of logs.newest(lines)) write(line.trimEnd());
     if (request.query.follow !== "1") {
       reply.raw.end();
@@ -135,26 +140,18 @@ export function createLocalApi({ agent, logs, metrics, logger }: LocalApiOptions
   return app;
 }
 
-/** @returns what writes one line; the reply stays open */
-function streamLines(reply: FastifyReply): (line: string) => void {
-  reply.hijack();
-  reply.raw.writeHead(200, { "content-type": "application/x-ndjson" });
-  reply.raw.flushHeaders();
-  return (line) => {
-    reply.raw.write(`${line}\n`);
-    if (reply.raw.writableLength > MOST_UNSENT_BYTES) reply.raw.destroy();
-  };
-}
-
 /**
  * Listens on a Unix socket that only its owner may open.
- * @throws Error when another daemon listens there, the path is too long, or its folder is not the user's own
+ * @throws Error when another daemon listens there, something else is there, the path is too long, or its folder is not
+ * the user's own
  */
 export async function listenOnSocket(app: FastifyInstance, path: string): Promise<void> {
   if (Buffer.byteLength(path) > MOST_PATH_BYTES)
     throw new Error(`the socket's path is longer than ${MOST_PATH_BYTES} bytes: ${path}`);
   const folder = dirname(path);
-  if (!isSticky(folder)) ensureOwnFolder(folder);
+  if (!isSharedFolder(folder)) ensureOwnFolder(folder);
+  // Nobody's file is taken for what a killed daemon has left.
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false) throw new Error(`${path} is not a socket`);
   if (await isAnswered(path)) throw new Error(`another daemon is running: ${path} is in use`);
   rmSync(path, { force: true });
   const before = process.umask(0o177);
@@ -164,12 +161,6 @@ export async function listenOnSocket(app: FastifyInstance, path: string): Promis
     process.umask(before);
   }
   chmodSync(path, 0o600);
-}
-
-/** Whether it is like /tmp, where everybody may write but nobody may touch what is another's: good enough if asked for. */
-function isSticky(folder: string): boolean {
-  const stat = statSync(folder, { throwIfNoEntry: false });
-  return stat !== undefined && stat.uid === 0 && (stat.mode & 0o1000) !== 0;
 }
 
 /** A socket file without anybody behind it is what a killed daemon left. */

@@ -104,12 +104,17 @@ export class LocalListener {
   }
 
   #receive(payload: Buffer, source: HostPort, events: ListenerEvents): void {
+    // RFC 768: no port, no answer wanted. Nothing can be sent there, and anybody may claim it.
+    if (source.port === 0) return;
     const key = formatHostPort(source);
     let flow = this.#clients.get(key);
     if (!flow) {
-      const made = events.client(
+      let made: ClientFlow | undefined;
+      made = events.client(
         (answer) => this.#answer(answer, source),
-        () => this.#clients.get(key) === made && this.#clients.delete(key),
+        () => {
+          if (this.#clients.get(key) === made) this.#clients.delete(key);
+        },
       );
       if (!made) return;
       if (this.#clients.size >= MOST_CLIENTS) {

@@ -1,5 +1,5 @@
 import type { Link } from "@isthmus/link";
-import { formatHostPort, type LocalApiReply } from "@isthmus/protocol";
+import { fingerprintOf, formatHostPort, type LocalApiReply, type StatusReport } from "@isthmus/protocol";
 
 type PathReport = LocalApiReply<"status">["subscriptions"][number]["tcp"];
 
@@ -10,6 +10,20 @@ export function reportPaths(link: Link | undefined): { tcp: PathReport; udp: Pat
   if (!link) return { tcp: NONE, udp: NONE };
   const tried = triedOf(link);
   return { tcp: { ...tcpPath(link), tried }, udp: { ...udpPath(link), tried } };
+}
+
+/** A link: which way its control messages take, and where its legs meet. */
+export function reportLink(link: Link, isIsbUp: boolean): StatusReport["links"][number] {
+  const { peer, ist, direct, newest } = link;
+  return {
+    fingerprint: fingerprintOf(peer),
+    ...(newest ? { generation: newest.generation.id } : {}),
+    control: direct?.isUp ? "direct" : ist?.joined && ist.peerJoined ? "ist" : isIsbUp ? "isb" : "none",
+    ...(ist ? { allocation: ist.offer.allocation, ist: ist.offer.ist.name } : {}),
+    cells: ist?.cells ?? [],
+    udp: reportPaths(link).udp,
+    connections: link.size,
+  };
 }
 
 function tcpPath(link: Link): Omit<PathReport, "tried"> {

@@ -29,7 +29,11 @@ export class Pins {
       this.#offered.set(peer, key);
       throw new IsthmusError("peer-key-changed", `the key of ${peer} is ${fingerprintOf(key)}, not ${wanted}`);
     }
-    if (pinned === key) return;
+    if (pinned === key) {
+      // Another one that it showed meanwhile is not on offer any more: nobody shall accept it by accident.
+      this.#offered.delete(peer);
+      return;
+    }
     if (pinned !== undefined && wanted === undefined && !leadsTo(pinned, key, rotations)) {
       this.#offered.set(peer, key);
       throw new IsthmusError(
@@ -37,10 +41,10 @@ export class Pins {
         `the key of ${peer} was ${fingerprintOf(pinned)} and is now ${fingerprintOf(key)}; 'isthmus trust ${peer}' accepts it`,
       );
     }
+    this.#pin(peer, key);
     this.#offered.delete(peer);
     if (pinned === undefined) this.#logger.info({ peer, fingerprint: fingerprintOf(key) }, "key pinned at first use");
     else this.#logger.warn({ peer, fingerprint: fingerprintOf(key) }, "the peer's key is another one, rightly so");
-    this.#pin(peer, key);
   }
 
   /** Accepts the key that was offered last. @throws IsthmusError `bad-request` when none was */
@@ -50,18 +54,18 @@ export class Pins {
     if (wanted !== undefined && fingerprintOf(key) !== wanted) {
       throw new IsthmusError("bad-request", `${peer} offered ${fingerprintOf(key)}, not ${wanted}`);
     }
-    this.#offered.delete(peer);
     this.#pin(peer, key);
+    this.#offered.delete(peer);
     return fingerprintOf(key);
   }
 
-  /** The next key that is met is pinned again. */
+  /** The next key that is met is pinned again. @throws IsthmusError `bad-request` when none is pinned */
   forget(peer: string): void {
-    this.#offered.delete(peer);
     if (this.#file.state.pins[peer] === undefined) throw new IsthmusError("bad-request", `no key of ${peer} is pinned`);
     this.#file.update((state) => {
       delete state.pins[peer];
     });
+    this.#offered.delete(peer);
   }
 
   all(): { peer: string; fingerprint: string; since: string; offered?: string }[] {

@@ -38,6 +38,8 @@ export interface ProviderWorld {
 export class Provider {
   readonly #world: ProviderWorld;
   readonly #services: Services;
+  /** What is provided changes step by step: each one may have to be taken back. */
+  #changing: Promise<unknown> = Promise.resolve();
 
   constructor(world: ProviderWorld) {
     this.#world = world;
@@ -48,12 +50,16 @@ export class Provider {
    * @throws IsthmusError `name-taken` and others of the ISB, `too-many`, `bad-request`; the service is not kept then, and
    * one that was there before goes on
    */
-  async provide(service: LocalService, options: { take: boolean }): Promise<ServiceReport> {
+  provide(service: LocalService, options: { take: boolean }): Promise<ServiceReport> {
+    return this.#inTurn(() => this.#provide(service, options));
+  }
+
+  async #provide(service: LocalService, options: { take: boolean }): Promise<ServiceReport> {
     const { requireIsb, redeclare } = this.#world;
     const before = this.#services.get(service.name);
-    if (options.take) await requireIsb().request("take", { name: service.name });
     this.#services.put(service);
     try {
+      if (options.take) await requireIsb().request("take", { name: service.name });
       await redeclare();
       const outcome = this.#services.outcome(service.name);
       if (typeof outcome === "object") throw new IsthmusError(outcome.code, outcome.message || undefined);
@@ -69,15 +75,23 @@ export class Provider {
   }
 
   /** @throws IsthmusError `no-such-service` */
-  async withdraw(name: string): Promise<void> {
-    this.#services.remove(name);
-    for (const subscription of this.#services.subscriptionsOf({ service: name })) this.end(subscription);
-    // It is offered no more, whatever becomes of this message: the next login says so again.
-    await this.#world.redeclare().catch(() => undefined);
+  withdraw(name: string): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#services.remove(name);
+      for (const subscription of this.#services.subscriptionsTo(name)) this.end(subscription);
+      // It is offered no more, whatever becomes of this message: the next login says so again.
+      await this.#world.redeclare().catch(() => undefined);
+    });
+  }
+
+  #inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#changing.then(run);
+    this.#changing = turn.catch(() => undefined);
+    return turn;
   }
 
   report(name: string): ServiceReport {
-    const connections = this.#services.subscriptionsOf({ service: name }).reduce((sum, subscription) => {
+    const connections = this.#services.subscriptionsTo(name).reduce((sum, subscription) => {
       const grant = this.#services.grantOf(subscription)!;
       return sum + (this.#world.links().get(grant.sbr.key)?.countOf(subscription) ?? 0);
     }, 0);
@@ -136,7 +150,7 @@ export class Provider {
 
   /** Who is not on a list any more is cut off at once. */
   #applyLists(): void {
-    for (const subscription of this.#services.subscriptionsOf({})) {
+    for (const subscription of this.#services.subscriptionsTo()) {
       const grant = this.#services.grantOf(subscription)!;
       try {
         this.#services.check(grant.svc, grant.sbr, this.#world.user(), false);

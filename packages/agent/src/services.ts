@@ -15,20 +15,15 @@ import {
 } from "@isthmus/protocol";
 import type { StateFile } from "./state.ts";
 
-/** A subscription of somebody else to a service of this device. */
-interface Granted {
-  grant: GrantPayload;
-  /** The service's name when it was granted. */
-  service: string;
-}
-
 /**
  * The services that this device provides, and who may use them right now. The last word on every open: this side's own
  * list, by key, whatever the ISB said.
  */
 export class Services {
   readonly #file: StateFile;
-  readonly #granted = new Map<string, Granted>();
+  /** Subscriptions of others to services of this device. */
+  readonly #granted = new Map<string, GrantPayload>();
+  readonly #grantedTo = new Map<string, Set<string>>();
   /** What the ISB answered to the newest declaration. */
   readonly #outcomes = new Map<string, { code: Code; message: string } | "offered">();
 
@@ -52,8 +47,10 @@ export class Services {
     if (!parsed.success) throw new IsthmusError("bad-request", explain(parsed.error));
     if (!this.get(service.name) && this.all.length >= LIMITS.servicesPerDevice) throw new IsthmusError("too-many");
     this.#file.update((state) => {
-      state.services = [...state.services.filter(({ name }) => name !== service.name), service];
+      const index = state.services.findIndex(({ name }) => name === service.name);
+      state.services.splice(index < 0 ? state.services.length : index, 1, service);
     });
+    this.#outcomes.delete(service.name);
   }
 
   /** @throws IsthmusError `no-such-service` */
@@ -70,8 +67,9 @@ export class Services {
     return this.all.map(specOf);
   }
 
+  /** What became of a declaration; the service may have been withdrawn meanwhile. */
   declared(name: string, outcome: { code: Code; message: string } | "offered"): void {
-    this.#outcomes.set(name, outcome);
+    if (this.get(name)) this.#outcomes.set(name, outcome);
   }
 
   outcome(name: string): { code: Code; message: string } | "offered" | undefined {
@@ -105,37 +103,47 @@ export class Services {
 
   /** A grant of the ISB, verified; it replaces an older one of the same subscription. */
   grant(subscription: string, grant: GrantPayload): void {
-    this.#granted.set(subscription, { grant, service: grant.svc });
+    this.revoke(subscription);
+    this.#granted.set(subscription, grant);
+    const { key } = grant.sbr;
+    const known = this.#grantedTo.get(key);
+    if (known) known.add(subscription);
+    else this.#grantedTo.set(key, new Set([subscription]));
   }
 
   /** Nobody has a grant any more: it was another ISB that gave them. */
   revokeAll(): void {
     this.#granted.clear();
+    this.#grantedTo.clear();
   }
 
   revoke(subscription: string): void {
+    const grant = this.#granted.get(subscription);
+    if (!grant) return;
     this.#granted.delete(subscription);
+    const { key } = grant.sbr;
+    const ofPeer = this.#grantedTo.get(key)!;
+    ofPeer.delete(subscription);
+    if (ofPeer.size === 0) this.#grantedTo.delete(key);
   }
 
   grantOf(subscription: string): GrantPayload | undefined {
-    return this.#granted.get(subscription)?.grant;
+    return this.#granted.get(subscription);
   }
 
   /** Forgets grants that are over; to be called now and then. */
   tidy(nowS: number): void {
-    for (const [subscription, { grant }] of this.#granted) {
-      if (grant.exp <= nowS) this.#granted.delete(subscription);
-    }
+    for (const [subscription, { exp }] of this.#granted) if (exp <= nowS) this.revoke(subscription);
   }
 
-  /** Subscriptions to a service, or of a peer. */
-  subscriptionsOf(which: { service?: string; peer?: string }): string[] {
-    return [...this.#granted]
-      .filter(
-        ([, { service, grant }]) =>
-          (which.service ?? service) === service && (which.peer ?? grant.sbr.key) === grant.sbr.key,
-      )
-      .map(([subscription]) => subscription);
+  /** Subscriptions to a service, or to all of them. */
+  subscriptionsTo(service?: string): string[] {
+    return [...this.#granted].filter(([, { svc }]) => (service ?? svc) === svc).map(([subscription]) => subscription);
+  }
+
+  /** Subscriptions of a device. */
+  subscriptionsOf(peer: string): readonly string[] {
+    return [...(this.#grantedTo.get(peer) ?? [])];
   }
 
   /**
@@ -168,7 +176,7 @@ export class Services {
       state: !isUp || outcome === undefined ? "offline" : outcome === "offered" ? "offered" : "refused",
       ...(isUp && typeof outcome === "object" ? outcome : {}),
       connections,
-      subscribers: this.subscriptionsOf({ service: name }).length,
+      subscribers: this.subscriptionsTo(name).length,
     };
   }
 }

@@ -1,11 +1,13 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import {
   certificateFingerprint,
   ed25519PublicKey,
   explain,
   fingerprint,
   hostPort,
+  IsthmusError,
   localService,
   name,
   origin,
@@ -33,13 +35,13 @@ const schema = z.object({
       service: name,
       user: name,
       fingerprint: fingerprint.optional(),
-      /** The main address; those of further channels follow in the order of the channels. */
+      /** Where each channel is reached on this host. */
       listen: z.array(z.object({ channel: name, proto: z.enum(["tcp", "udp"]), address: hostPort })),
       plain: z.boolean(),
       accept: z.record(name, hostPort),
     }),
   ),
-  /** Keys of peers, as of their first use or as told by the user: by `service@user` or by user. */
+  /** Keys of peers, as of their first use or as told by the user: by `service@user`. */
   pins: z.record(z.string(), z.object({ key: ed25519PublicKey, since: z.string() })),
 });
 export type State = z.infer<typeof schema>;
@@ -63,10 +65,19 @@ export class StateFile {
     return this.#state;
   }
 
+  /**
+   * A change that changes nothing does not touch the disk.
+   * @throws IsthmusError `store-unavailable` when the file cannot be written; nothing is other than before then
+   */
   update(change: (state: State) => void): void {
     const next = structuredClone(this.#state);
     change(next);
-    writeFileAtomic(this.#path, `${JSON.stringify(next, null, 2)}\n`);
+    if (isDeepStrictEqual(next, this.#state)) return;
+    try {
+      writeFileAtomic(this.#path, `${JSON.stringify(next, null, 2)}\n`);
+    } catch (cause) {
+      throw new IsthmusError("store-unavailable", `cannot write ${this.#path}: ${(cause as Error).message}`, { cause });
+    }
     this.#state = next;
   }
 

@@ -45,7 +45,7 @@ const RIGHT_LOST: ReadonlySet<Code> = new Set([
 
 /** What a subscription needs of the daemon around it. */
 export interface SubscriptionWorld {
-  identity: Identity;
+  identity(): Identity;
   staticKey: X25519KeyPair;
   pins: Pins;
   isb(): IsbSession | undefined;
@@ -151,7 +151,7 @@ export class Subscription {
    * is no reason to withdraw it: connections may live on.
    */
   get held(): { subscription: string; grant: string; allocation?: { ist: string; id: string } } | undefined {
-    const isOurs = this.#grant?.sbr.key === this.#world.identity.publicKey;
+    const isOurs = this.#grant?.sbr.key === this.#world.identity().publicKey;
     if (this.#grantText === undefined || !isOurs || this.#isExpired) return undefined;
     const offer = this.#link?.ist?.offer;
     return {
@@ -214,8 +214,12 @@ export class Subscription {
     this.#grantText = undefined;
     this.#grant = undefined;
     this.#link?.endSubscription(this.id, error.code);
-    // What is being negotiated is another right than the one that has ended.
-    if (this.#isNegotiating) return;
+    if (this.#isNegotiating) {
+      // Either the former right has ended, or the one whose grant is arriving this moment: only asking again tells.
+      this.#isStale = true;
+      return;
+    }
+    this.#link = undefined;
     this.#fail(error);
     this.#retryLater();
   }
@@ -235,6 +239,7 @@ export class Subscription {
   /** The last word on an open that the provider's daemon asks for. @throws IsthmusError the refusal */
   admit(request: OpenRequest): HostPort {
     const { channel, opener, proto, plain } = request;
+    if (!this.#isUsable) throw new IsthmusError("grant-expired");
     const isOffered = this.#callbacks.some(({ id, proto: offered }) => id === channel && offered === proto);
     const target = Object.hasOwn(this.accept, channel) ? this.accept[channel] : undefined;
     if (opener !== "provider" || !isOffered || target === undefined) throw new IsthmusError("unknown-channel");
@@ -290,6 +295,7 @@ export class Subscription {
       this.#callbacks = told.channels.filter(({ opener }) => opener === "provider");
       await this.#listeners.listen(told.channels.filter(({ opener }) => opener === "subscriber"));
       this.#use(told);
+      if (!this.#grant) throw new IsthmusError("cancelled");
       this.#state = "active";
       this.#error = undefined;
       this.#negotiatedAt = performance.now();
@@ -309,7 +315,8 @@ export class Subscription {
 
   /** @throws IsthmusError why there is no right to use the service; `cancelled` when it was closed meanwhile */
   async #ask(waitMs: number) {
-    const { identity, staticKey, pins } = this.#world;
+    const { staticKey, pins } = this.#world;
+    const identity = this.#world.identity();
     const isb = this.#world.isb();
     if (isb?.state !== "up") throw new IsthmusError("not-logged-in");
     const requestId = newRequestId();
@@ -358,7 +365,7 @@ export class Subscription {
       grant.svc === this.service &&
       grant.prv.user === this.user &&
       grant.prv.key === link.peer &&
-      grant.sbr.key === this.#world.identity.publicKey;
+      grant.sbr.key === this.#world.identity().publicKey;
     if (!isOurs) throw new IsthmusError("grant-invalid", "the grant is for something else");
     this.#grantText = told.grant;
     this.#grant = grant;
@@ -393,7 +400,7 @@ export class Subscription {
   }
 
   #retryLater(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#isNegotiating) return;
     clearTimeout(this.#retryTimer);
     const waitMs = this.#backoff.next(performance.now(), this.#state === "failed");
     this.#retryTimer = setTimeout(() => void this.#background(), waitMs);
