@@ -1,5 +1,6 @@
-import { statSync } from "node:fs";
-import { request } from "node:http";
+import { lstatSync } from "node:fs";
+import { type IncomingMessage, request } from "node:http";
+import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import {
   apiError,
@@ -11,6 +12,7 @@ import {
   type LocalApiReply,
   localApi,
 } from "@isthmus/protocol";
+import { isSharedFolder, requireOwnFolder } from "@isthmus/service";
 
 /** Beyond what the user asked to wait for. */
 const ANSWER_TIMEOUT_MS = 60_000;
@@ -36,7 +38,7 @@ export class DaemonClient {
       throw this.#connectError(error, signal);
     });
     if (response.statusCode !== 200) throw errorOf(text, response.statusCode);
-    const parsed = reply.safeParse(JSON.parse(text));
+    const parsed = reply.safeParse(parseJson(text));
     if (!parsed.success) {
       throw new IsthmusError(
         "bad-message",
@@ -46,20 +48,20 @@ export class DaemonClient {
     return parsed.data as LocalApiReply<N>;
   }
 
-  /** Lines of a stream, until it or `signal` ends. */
+  /** Lines of a stream, until it or `signal` ends. @throws IsthmusError `disconnected` when the daemon has gone meanwhile */
   async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
     const response = await this.#send("GET", path, undefined, signal);
     if (response.statusCode !== 200) throw errorOf(await readText(response), response.statusCode);
-    try {
-      for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
-    } catch (error) {
-      if (!signal.aborted) throw this.#connectError(error as Error, signal);
+    for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
+    // The lines end without a word when the connection does.
+    if (!response.complete && !signal.aborted) {
+      throw new IsthmusError("disconnected", `the daemon at ${this.#socket} has gone`);
     }
   }
 
   #send(method: string, path: string, body: string | undefined, signal: AbortSignal) {
     this.#requireOwn();
-    const { promise, resolve, reject } = Promise.withResolvers<import("node:http").IncomingMessage>();
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const headers =
       body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
     const call = request({ socketPath: this.#socket, method, path, headers, signal }, resolve);
@@ -68,12 +70,22 @@ export class DaemonClient {
     return promise;
   }
 
-  /** Under /tmp anybody could have made the socket first, and an invite is a secret. */
+  /**
+   * An invite is a secret, and whoever owns the folder of the socket decides who reads what is sent there: under /tmp
+   * anybody could have made it first, and put another socket into the place of the one that was looked at.
+   */
   #requireOwn(): void {
-    const owner = statSync(this.#socket, { throwIfNoEntry: false })?.uid ?? 0;
-    const self = process.geteuid?.() ?? 0;
-    if (owner === self || owner === 0 || self === 0) return;
-    throw new IsthmusError("disconnected", `${this.#socket} belongs to another user`);
+    const folder = dirname(this.#socket);
+    try {
+      if (!isSharedFolder(folder)) requireOwnFolder(folder);
+    } catch (error) {
+      // Without a folder there is no daemon either, which connecting will say.
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+      throw new IsthmusError("not-allowed", (error as Error).message);
+    }
+    const owner = lstatSync(this.#socket, { throwIfNoEntry: false })?.uid;
+    if (owner === undefined || owner === 0 || owner === process.geteuid?.()) return;
+    throw new IsthmusError("not-allowed", `${this.#socket} belongs to user ${owner}, not to this one`);
   }
 
   #connectError(error: NodeJS.ErrnoException, signal: AbortSignal): Error {
@@ -87,7 +99,8 @@ export class DaemonClient {
     if (error.code === "EACCES") {
       return new IsthmusError("disconnected", `this user may not open ${this.#socket}`);
     }
-    return new IsthmusError("disconnected", `the daemon at ${this.#socket} has gone: ${error.message}`, {
+    const what = error.syscall === "connect" ? "cannot be reached" : "has gone";
+    return new IsthmusError("disconnected", `the daemon at ${this.#socket} ${what}: ${error.message}`, {
       cause: error,
     });
   }
@@ -99,9 +112,17 @@ async function readText(response: AsyncIterable<Buffer>): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 function errorOf(text: string, status: number | undefined): IsthmusError {
   try {
-    const { code, message } = apiError.parse(JSON.parse(text));
+    const { code, message } = apiError.parse(parseJson(text));
     return isCode(code) ? new IsthmusError(code, message) : new IsthmusError("internal", `${code}: ${message}`);
   } catch {
     return new IsthmusError("bad-message", `the daemon answered HTTP ${status}`);

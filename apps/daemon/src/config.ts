@@ -25,7 +25,10 @@ export const configSchema = z.object({
     .int()
     .min(1)
     .default(8000)
-    .meta({ description: "connections that others may have open here at a time; each takes two descriptors" }),
+    .meta({
+      description:
+        "connections and UDP flows at a time, above which others may open no more; each takes two descriptors",
+    }),
   provide: z.array(localService).default([]).meta({ description: "services of this host and its LAN" }),
   subscribe: z.array(subscriptionRequest).default([]).meta({ description: "remote services that are used here" }),
 });

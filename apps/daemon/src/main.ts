@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import { Agent, createLocalApi, DeviceKey, LogRing, listenOnSocket } from "@isthmus/agent";
+import { Agent, createLocalApi, DeviceKey, LogRing, listenOnSocket, StateLock } from "@isthmus/agent";
 import { CODES, toIsthmusError } from "@isthmus/protocol";
 import {
   ConfigError,
@@ -46,6 +46,8 @@ function readConfig(flags: Flags): Config {
 async function serve(config: Config): Promise<void> {
   const logs = new LogRing();
   const isTerminal = process.stdout.isTTY;
+  // Connections do not end because nobody reads the log any more; `isthmus logs` still has its newest lines.
+  process.stdout.on("error", () => undefined);
   const logger = createLogger({
     name: "daemon",
     level: config.log_level,
@@ -54,6 +56,7 @@ async function serve(config: Config): Promise<void> {
       process.stdout.write(isTerminal ? formatForPeople(line) : line);
     },
   });
+  const lock = await StateLock.take(config.state);
   const metrics = new Metrics("daemon");
   metrics.collectProcess();
   const agent = new Agent({
@@ -67,11 +70,12 @@ async function serve(config: Config): Promise<void> {
     logger,
   });
   const api = createLocalApi({ agent, logs, metrics, logger });
-  // The socket first: it is what keeps a second daemon from using the same state.
+  // Before anything is done for peers: a second daemon on this socket ends here.
   await listenOnSocket(api, config.socket);
   stopOnSignals(logger, async () => {
     await api.close();
     await agent.stop();
+    lock.release();
   });
   await agent.start();
   logger.info({ socket: config.socket, state: config.state, pid: process.pid }, "ready");
