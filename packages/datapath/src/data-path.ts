@@ -3,7 +3,7 @@ import type { AllocationLimits, Code, HostPort, Side, Transport } from "@isthmus
 /** What a driver can do beyond the common part; the relay and the compliance suite ask, they never look at names. */
 export interface Capabilities {
   readonly name: "kernel" | "ebpf" | "userspace";
-  /** A stranger gets no answer at all, not even a reset. */
+  /** A stranger gets no answer at all, not even a reset; what it sends counts as dropped packets, not as refused legs. */
   readonly silentDrop: boolean;
   /** Splices and cells go on while the control plane is away; `dump` finds them again. */
   readonly survivesRestart: boolean;
@@ -71,18 +71,37 @@ export type DataPathEvent =
   /** Both ends know that they are connected: data may have passed in both directions from here on. */
   | (AtCell & { readonly event: "established"; readonly splice: number })
   /** A splice ended, or without `splice` an unpaired leg. */
-  | (AtCell & { readonly event: "closed"; readonly splice?: number; readonly code: Code });
+  | (AtCell & { readonly event: "closed"; readonly splice?: number; readonly code: Code })
+  /** Events were lost: what is known from them is to be asked for again. */
+  | { readonly event: "resynchronise" };
 
-/** Why a datagram was not forwarded; packets are counted, never logged. */
-export const DATAGRAM_DROPS = {
+/**
+ * Why a packet was not forwarded; packets are counted, never logged. A driver that moves bytes knows the first ones
+ * alone, of datagrams; one that moves packets counts those of TCP, too.
+ */
+export const PACKET_DROPS = {
   stranger: "the source address is not expected",
   early: "the other side has not sent anything yet",
   foreign: "another source holds this side of the cell",
   "splice-limit": "the allocation holds as many splices as it may",
   rate: "the allocation is above its rate",
   unsendable: "the system did not take it (too large, no route, no buffer)",
+  "too-big": "it does not fit the path and must not be split; its sender was told",
+  "hop-limit": "its TTL or hop limit is used up; its sender was told",
+  malformed: "a header is cut, contradicts itself or has options that cannot be forwarded",
+  checksum: "the checksum of a SYN is wrong",
+  "beyond-fin": "data after the end of the stream",
+  "stray-syn": "a SYN or SYN-ACK that does not belong to the splice's handshake",
+  window: "a RST or FIN far from the receiver's window, which ended nothing",
+  "table-full": "there are as many splices as the kernel was told to hold",
+  "no-memory": "the kernel had no memory for a splice",
+  released: "its cell was being removed",
 } as const;
-export type DatagramDrop = keyof typeof DATAGRAM_DROPS;
+export type PacketDrop = keyof typeof PACKET_DROPS;
+
+export function isPacketDrop(reason: string): reason is PacketDrop {
+  return Object.hasOwn(PACKET_DROPS, reason);
+}
 
 export interface SpliceDump {
   readonly splice: number;
@@ -114,7 +133,7 @@ export interface DataPathStats {
   readonly bytes: number;
   /** Legs and splices that ended or were refused, by reason. */
   readonly closed: Readonly<Partial<Record<Code, number>>>;
-  readonly dropped: Readonly<Partial<Record<DatagramDrop, number>>>;
+  readonly dropped: Readonly<Partial<Record<PacketDrop, number>>>;
 }
 
 /**

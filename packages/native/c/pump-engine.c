@@ -361,6 +361,12 @@ static void free_join(struct join *join)
 	free(join);
 }
 
+static enum pump_end reset_by(const struct side *side)
+{
+	return side == &side->join->sides[0] ? PUMP_RESET_BY_0 :
+					       PUMP_RESET_BY_1;
+}
+
 /* Moving bytes */
 
 enum moved {
@@ -498,12 +504,12 @@ static enum moved move(struct join *join, int index)
 		ssize_t count;
 
 		if (!send_kept(from, to) || !send_piped(from, to))
-			return over(join, PUMP_RESET);
+			return over(join, reset_by(to));
 		if (from->kept != NULL || from->piped > 0)
 			return MOVED_ALL;
 		if (from->has_ended) {
 			if (!from->was_shut && shutdown(to->fd, SHUT_WR) < 0)
-				return over(join, PUMP_RESET);
+				return over(join, reset_by(to));
 			from->was_shut = true;
 			return to->was_shut ? over(join, PUMP_FINISHED) :
 					      MOVED_ALL;
@@ -523,7 +529,7 @@ static enum moved move(struct join *join, int index)
 			return MOVED_ALL;
 		}
 		if (count < 0)
-			return over(join, PUMP_RESET);
+			return over(join, reset_by(from));
 		if (count == 0) {
 			from->has_ended = true;
 			continue;
@@ -535,7 +541,7 @@ static enum moved move(struct join *join, int index)
 			return over(join, PUMP_BYTE_LIMIT);
 		if (from->piped == 0 &&
 		    !send_on(from, to, buffer, (size_t)count))
-			return over(join, PUMP_RESET);
+			return over(join, reset_by(to));
 	}
 	return MOVED_SOME;
 }
@@ -592,7 +598,7 @@ static void take_event(struct worker *worker, const struct epoll_event *event)
 
 		getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &error, &size);
 		if (error != 0) {
-			end_join(side->join, PUMP_RESET);
+			end_join(side->join, reset_by(side));
 			return;
 		}
 	}
@@ -618,7 +624,7 @@ static void add_join(struct worker *worker, struct join *join)
 
 		if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD,
 			      join->sides[i].fd, &event) < 0) {
-			end_join(join, PUMP_RESET);
+			end_join(join, reset_by(&join->sides[i]));
 			return;
 		}
 	}

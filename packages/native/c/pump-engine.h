@@ -18,7 +18,8 @@ struct pump_account;
 
 enum pump_end {
 	PUMP_FINISHED,		/* FIN both ways */
-	PUMP_RESET,		/* one side ended otherwise */
+	PUMP_RESET_BY_0,	/* side 0 ended otherwise */
+	PUMP_RESET_BY_1,
 	PUMP_BYTE_LIMIT,
 	PUMP_TOLD,		/* pump_end() */
 };

@@ -1,37 +1,14 @@
-import type { Socket } from "node:net";
-import type { Pump, PumpAccount, PumpEnd, PumpJoin, PumpLeg } from "@isthmus/native/pump";
+import { type Pump, type PumpAccount, type PumpEnd, type PumpJoin, pumpLegOf } from "@isthmus/native/pump";
 import { type Code, canonicalIp, type HostPort } from "@isthmus/protocol";
 import type { SpliceDump } from "../data-path.ts";
 import type { SpliceAccount, SpliceMember } from "./splice-account.ts";
 import type { SpliceTally } from "./tally.ts";
 import type { Leg } from "./waiting-leg.ts";
 
-/** The part of Node's own that a socket can be handed over by; it has no public name. */
-interface Handle {
-  readonly fd?: number;
-  reading?: boolean;
-  readStop?(): number;
-}
-
-/**
- * What the pump needs of a leg: its descriptor and everything that Node has read from it.
- * @returns nothing where the socket cannot be handed over; it is as before then
- */
-function pumpLegOf({ socket, early }: Leg): PumpLeg | undefined {
-  const handle = (socket as Socket & { _handle?: Handle | null })._handle;
-  const { fd = -1 } = handle ?? {};
-  if (fd < 0 || handle?.readStop === undefined) return undefined;
-  if (socket.destroyed || socket.connecting || socket.writableLength > 0 || socket.writableEnded) return undefined;
-  handle.readStop();
-  // So that it reads again if it stays with Node.
-  handle.reading = false;
-  const rest = socket.read() as Buffer | null;
-  return { fd, early: rest === null ? early : Buffer.concat([early, rest]) };
-}
-
 const CODES: Record<PumpEnd, Code> = {
   finished: "finished",
-  reset: "reset",
+  "reset-by-0": "reset",
+  "reset-by-1": "reset",
   "byte-limit": "byte-limit",
   told: "reset",
 };
@@ -86,7 +63,7 @@ export class PumpedSplice implements SpliceMember {
     onClosed: (code: Code) => void;
   }): PumpedSplice | undefined {
     const { pump, pumpAccount, legs, account } = options;
-    const handed = legs.map((leg) => pumpLegOf(leg));
+    const handed = legs.map(({ socket, early }) => pumpLegOf(socket, early));
     const [a, b] = handed;
     // What was read is in the buffers now, whoever goes on with them.
     legs.forEach((leg, side) => {

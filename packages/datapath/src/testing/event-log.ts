@@ -15,15 +15,17 @@ export class EventLog {
 
   /** The next event that has these fields; those before it are skipped. @throws when none comes in time */
   async next(fields: Partial<DataPathEvent>): Promise<DataPathEvent> {
-    const deadline = AbortSignal.timeout(DEADLINE_MS);
-    const late = new Promise<never>((_, reject) => {
-      deadline.addEventListener("abort", () => reject(new Error(`no event ${JSON.stringify(fields)}`)));
-    });
-    for (;;) {
-      const event = this.#events.shift();
-      if (!event) await Promise.race([this.#onEvent.promise, late]);
-      else if (Object.entries(fields).every(([key, value]) => event[key as keyof DataPathEvent] === value))
-        return event;
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => late.reject(new Error(`no event ${JSON.stringify(fields)}`)), DEADLINE_MS);
+    try {
+      for (;;) {
+        const event = this.#events.shift();
+        if (!event) await Promise.race([this.#onEvent.promise, late.promise]);
+        else if (Object.entries(fields).every(([key, value]) => event[key as keyof DataPathEvent] === value))
+          return event;
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 }

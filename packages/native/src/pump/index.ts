@@ -1,10 +1,12 @@
 import { availableParallelism } from "node:os";
 import { loaded } from "../addon.ts";
 
-/** Why a join is over: both sides had said so by FIN, or both sockets were reset. */
-export type PumpEnd = "finished" | "reset" | "byte-limit" | "told";
+export { pumpLegOf } from "./hand-over.ts";
+
 /** In the order of `enum pump_end` (c/pump-engine.h). */
-const ENDS = ["finished", "reset", "byte-limit", "told"] as const satisfies PumpEnd[];
+const ENDS = ["finished", "reset-by-0", "reset-by-1", "byte-limit", "told"] as const;
+/** Why a join is over: both sides had said so by FIN, or one ended otherwise, or had to; both were reset then. */
+export type PumpEnd = (typeof ENDS)[number];
 
 /** In the shape of `struct pump_counters`. */
 const COUNTERS = { words: 4, lastMs: 2 } as const;
@@ -27,7 +29,7 @@ export interface PumpEngine {
   now(): number;
 }
 
-/** A connected, non-blocking TCP socket. What was read from it already goes first. */
+/** A connected TCP socket that does not block. What was read from it already goes first. */
 export interface PumpLeg {
   /** Stays the caller's: the pump takes a duplicate. */
   fd: number;

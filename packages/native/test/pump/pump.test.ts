@@ -85,7 +85,7 @@ describe.skipIf(!pump)("the pump", () => {
     const { a, b, ended } = await joined();
     a.resetAndDestroy();
     expect(await resetOf(b)).toBe("ECONNRESET");
-    expect(await ended).toBe("reset");
+    expect(await ended).toBe("reset-by-0");
   });
 
   test("ends a join that is told to", async () => {

@@ -1,0 +1,27 @@
+import type { Socket } from "node:net";
+import type { PumpLeg } from "./index.ts";
+
+/** The part of Node's own that a socket can be handed over by; it has no public name. */
+interface Handle {
+  readonly fd?: number;
+  reading?: boolean;
+  readStop?(): number;
+}
+
+/**
+ * What the pump needs of a socket of Node's: its descriptor and everything that Node has read from it. Once the pump has
+ * joined it, `socket.destroy()` lets go of Node's descriptor only.
+ * @param early what was read from it and taken out already
+ * @returns nothing where it cannot be handed over (its own bytes wait to be sent, it has ended): it is as before then
+ */
+export function pumpLegOf(socket: Socket, early: Buffer): PumpLeg | undefined {
+  const handle = (socket as Socket & { _handle?: Handle | null })._handle;
+  const { fd = -1 } = handle ?? {};
+  if (fd < 0 || handle?.readStop === undefined) return undefined;
+  if (socket.destroyed || socket.connecting || socket.writableLength > 0 || socket.writableEnded) return undefined;
+  handle.readStop();
+  // So that it reads again if it stays with Node.
+  handle.reading = false;
+  const rest = socket.read() as Buffer | null;
+  return { fd, early: rest === null ? early : Buffer.concat([early, rest]) };
+}
