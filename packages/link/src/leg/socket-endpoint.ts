@@ -30,9 +30,12 @@ export class SocketEndpoint implements Endpoint {
       setTimeout(() => this.reset(), RESET_LATER_MS).unref();
       return;
     }
+    const socket = this.#socket;
     // Sends RST where the connection stands; one that is being connected is given up.
-    if (this.#socket.connecting) this.#socket.destroy();
-    else this.#socket.resetAndDestroy();
+    if (socket.connecting) socket.destroy();
+    // libuv refuses to reset while a FIN is being sent, and Node then never closes the connection.
+    else if (isSendingFin(socket)) socket.once("finish", () => socket.resetAndDestroy());
+    else socket.resetAndDestroy();
   }
 
   close(): void {
@@ -53,6 +56,10 @@ export class SocketEndpoint implements Endpoint {
   resume(): void {
     this.#socket.resume();
   }
+}
+
+function isSendingFin({ destroyed, writableEnded, writableFinished, writableLength }: Socket): boolean {
+  return !destroyed && writableEnded && !writableFinished && writableLength === 0;
 }
 
 /** Where a connection's events go: a leg's methods, or a stream's for its application. */
