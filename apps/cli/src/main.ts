@@ -180,9 +180,9 @@ program
   .action(async () => {
     for await (const line of client().lines(localApi.watch.path, untilInterrupted())) {
       const { event, entry } = localApi.watch.reply.parse(JSON.parse(line));
-      show({ event, entry }, () =>
-        print(`${new Date().toISOString()} ${event.padEnd(7)} ${entry.service}@${entry.user}`),
-      );
+      // One event is one line, for programs too.
+      if (program.opts<{ json?: boolean }>().json) print(JSON.stringify({ event, entry }));
+      else print(`${new Date().toISOString()} ${event.padEnd(7)} ${entry.service}@${entry.user}`);
     }
   });
 
