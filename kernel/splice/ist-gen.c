@@ -6,12 +6,12 @@
 
 #include "ist-gen.h"
 
-static const struct netlink_range_validation ist_range_10_130000 = {
+static struct netlink_range_validation ist_range_10_130000 = {
 	.min	= 10,
 	.max	= 130000,
 };
 
-static const struct netlink_range_validation ist_range_10_86400000 = {
+static struct netlink_range_validation ist_range_10_86400000 = {
 	.min	= 10,
 	.max	= 86400000,
 };

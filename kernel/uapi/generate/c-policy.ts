@@ -79,10 +79,11 @@ export function cPolicies(spec: Spec, source: string): string {
     "",
     `#include "${spec.name}-gen.h"`,
     "",
+    // Kernels before 6.7 point to them without const.
     ...Array.from(
       ranges.values(),
       ({ name, min, max }) =>
-        `static const struct netlink_range_validation ${name} = {\n\t.min\t= ${min},\n\t.max\t= ${max},\n};\n`,
+        `static struct netlink_range_validation ${name} = {\n\t.min\t= ${min},\n\t.max\t= ${max},\n};\n`,
     ),
     ...nested,
     ...requests,
