@@ -13,7 +13,7 @@ if ! is_root && [ "${CI:-}" = true ]; then
   exit 1
 fi
 # Real programs for the end-to-end tests.
-TEST_PACKAGES="nginx-light openssh-server openssh-client redis-server redis-tools exim4-daemon-light bind9-dnsutils dnsmasq-base iperf3 chromium shellcheck"
+TEST_PACKAGES="nginx-light openssh-server openssh-client redis-server redis-tools exim4-daemon-light bind9-dnsutils dnsmasq-base iperf3 chromium shellcheck miniupnpd miniupnpd-nftables"
 # shellcheck disable=SC2086 # lists of words
 is_root && install_packages $BUILD_PACKAGES $LAB_PACKAGES $TEST_PACKAGES
 install_node_packages

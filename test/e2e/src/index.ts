@@ -1,5 +1,7 @@
 export { Daemon, type DaemonOptions, portOf, readSample, type Status, type Subscription } from "./daemon.ts";
 export { Deployment, type DeploymentOptions, type TwoHomes, twoHomes } from "./deployment.ts";
+export { HomeGateway, type HomeGatewayOptions } from "./home-gateway.ts";
+export { LanPort } from "./lan-port.ts";
 export { appProgram, NODE } from "./programs.ts";
 export { Isb, Ist } from "./servers.ts";
 export {
