@@ -1,13 +1,31 @@
 import type { Socket } from "node:net";
-import type { Endpoint } from "../open/stream.ts";
+import { type PumpAccount, type PumpEnd, type PumpJoin, pumpLegOf, thePump } from "@isthmus/native/pump";
+import type { Endpoint, JoinOutcome } from "../open/stream.ts";
 
 const RESET_LATER_MS = 1000;
 /** A connection whose two directions have ended is closed after this, though the other side never closes its own. */
 const LINGER_MS = 10_000;
 
+const NOTHING = Buffer.alloc(0);
+
+const OUTCOMES: Record<PumpEnd, JoinOutcome> = {
+  finished: "finished",
+  "reset-by-0": "lost",
+  "reset-by-1": "other-lost",
+  "byte-limit": "other-lost",
+  told: "other-lost",
+};
+
+/** Of all connections that the pump has joined; without limits. */
+let account: PumpAccount | undefined;
+
+/** Sockets of Node's whose connection is the pump's: their close means nothing. */
+const handedOver = new WeakSet<Socket>();
+
 /** A TCP connection (opened with `allowHalfOpen`) as a stream uses it. */
 export class SocketEndpoint implements Endpoint {
   readonly #socket: Socket;
+  #join: PumpJoin | undefined;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -31,8 +49,9 @@ export class SocketEndpoint implements Endpoint {
       return;
     }
     const socket = this.#socket;
+    if (this.#join) this.#join.end();
     // Sends RST where the connection stands; one that is being connected is given up.
-    if (socket.connecting) socket.destroy();
+    else if (socket.connecting) socket.destroy();
     // libuv refuses to reset while a FIN is being sent, and Node then never closes the connection.
     else if (isSendingFin(socket)) socket.once("finish", () => socket.resetAndDestroy());
     else socket.resetAndDestroy();
@@ -54,7 +73,36 @@ export class SocketEndpoint implements Endpoint {
   }
 
   resume(): void {
-    this.#socket.resume();
+    if (!this.#join) this.#socket.resume();
+  }
+
+  joinWith(other: Endpoint, onEnded: (outcome: JoinOutcome) => void): boolean {
+    const pump = thePump();
+    if (!pump || this.#join || !(other instanceof SocketEndpoint)) return false;
+    const sockets = [this.#socket, other.#socket] as const;
+    if (sockets.some(({ destroyed, writableLength }) => destroyed || writableLength > 0)) return false;
+    const legs = sockets.map((socket) => pumpLegOf(socket, NOTHING));
+    const [own, others] = legs;
+    try {
+      if (own && others) {
+        account ??= pump.createAccount();
+        this.#join = pump.join(account, [own, others], (end) => onEnded(OUTCOMES[end]));
+        other.#join = this.#join;
+      }
+    } catch {
+      // No descriptor is left, or no memory.
+    }
+    sockets.forEach((socket, side) => {
+      if (this.#join) {
+        handedOver.add(socket);
+        socket.destroy();
+      } else {
+        const early = legs[side]?.early ?? NOTHING;
+        if (early.length > 0) socket.unshift(early);
+        socket.resume();
+      }
+    });
+    return this.#join !== undefined;
   }
 }
 
@@ -78,6 +126,7 @@ export function listenTo(socket: Socket, events: SocketEvents): void {
   socket.on("drain", () => events.drained());
   socket.on("error", () => undefined);
   socket.on("close", (hadError) => {
+    if (handedOver.has(socket)) return;
     if (hadError || !socket.readableEnded || !socket.writableFinished) events.lost();
   });
   if (socket.closed) events.lost();

@@ -21,7 +21,16 @@ export interface Endpoint {
   close(): void;
   pause(): void;
   resume(): void;
+  /**
+   * Joins it with another one, so that bytes, ends and failures pass between the two without the stream. Neither reports
+   * anything any more; `reset` of either ends both.
+   * @returns false where that cannot be, now or ever: nothing has changed then
+   */
+  joinWith?(other: Endpoint, onEnded: (outcome: JoinOutcome) => void): boolean;
 }
+
+/** How two endpoints that were joined have ended: in order, or by a failure of one of them. */
+export type JoinOutcome = "finished" | "lost" | "other-lost";
 
 export type OpenMessage = Extract<LinkControlMessage, { t: "open" }>;
 export type StreamMessage = Extract<LinkControlMessage, { t: "open" | "refused" | "cancel" }>;
@@ -185,6 +194,7 @@ export abstract class Stream {
 
   appDrained(): void {
     this.leg?.endpoint?.resume();
+    this.#joinEndpoints();
   }
 
   /** The application's connection failed, or closed before its end. */
@@ -238,6 +248,7 @@ export abstract class Stream {
 
   legDrained(): void {
     if (!this.#unproved?.full) this.#app?.resume();
+    this.#joinEndpoints();
   }
 
   // For the two kinds of stream
@@ -268,6 +279,24 @@ export abstract class Stream {
     if (held.length > 0) leg!.endpoint?.resume();
     for (const event of held) this.legEvent(leg!, event);
     this.#finishIfDone();
+    // Not before what came with the preface is delivered.
+    queueMicrotask(() => this.#joinEndpoints());
+  }
+
+  /** Clear bytes need nobody to look at them. While something waits to be written there will be another occasion. */
+  #joinEndpoints(): void {
+    const app = this.#app;
+    const endpoint = this.leg?.endpoint;
+    if (!this.plain || this.#unproved || this.#over || this.#appEnded || this.#peerEnded || !app || !endpoint) return;
+    app.joinWith?.(endpoint, (outcome) => {
+      if (this.#over) return;
+      if (outcome === "lost") this.giveUp("application-reset");
+      else if (outcome === "other-lost") this.giveUp("leg-lost");
+      else {
+        this.#over = true;
+        this.env.ended(this, "finished");
+      }
+    });
   }
 
   /** Ends everything: the application sees a reset, the leg too. */
