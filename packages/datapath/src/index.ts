@@ -1,4 +1,7 @@
+export { type ChoiceOptions, DRIVERS, type Driver, type OpenedDataPath, openDataPath } from "./choice.ts";
 export * from "./data-path.ts";
+export { HostLock } from "./host-lock.ts";
+export { KernelDataPath, type KernelOptions } from "./kernel/kernel-data-path.ts";
 export { DEFAULT_PORTS, ephemeralOverlap } from "./port-range.ts";
 export { CellRendezvous, type LegId, type RendezvousCommand, STREAM_HALF_MS, StreamRendezvous } from "./rendezvous.ts";
 export { resetSocket } from "./splice/reset-socket.ts";

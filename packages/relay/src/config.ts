@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { DEFAULT_PORTS } from "@isthmus/datapath";
+import { DEFAULT_PORTS, DRIVERS } from "@isthmus/datapath";
 import { certificateFingerprint, fingerprint, hostPort, name, parseHostPort } from "@isthmus/protocol";
 import { stateFolder } from "@isthmus/service";
 import { z } from "zod";
@@ -83,12 +83,15 @@ export const relayConfig = z.object({
     .meta({ description: "invite of an ISB, used once: the ISB is then kept in the data folder" }),
   data_path: z
     .object({
-      driver: z.enum(["userspace"]).default("userspace").meta({ description: "what moves the bytes" }),
+      driver: z.enum(DRIVERS).default("auto").meta({
+        description:
+          "what moves the bytes: the kernel's module (kernel), this process (userspace), or the best that runs here (auto)",
+      }),
       addresses: z
         .array(ipAddress)
         .max(8)
         .default([])
-        .meta({ description: "local addresses of the cells; none: all, IPv4 and IPv6" }),
+        .meta({ description: "local addresses of the cells, of userspace alone; none: all, IPv4 and IPv6" }),
       ports: z
         .object({
           from: z.int().min(1024).max(65535).default(DEFAULT_PORTS.from).meta({ description: "first port of cells" }),

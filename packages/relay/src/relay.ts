@@ -4,9 +4,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   type Capabilities,
   type DataPath,
+  HostLock,
+  type OpenedDataPath,
+  type OpenOptions,
+  openDataPath,
   SocketSplicer,
   SpliceTally,
-  UserspaceDataPath,
   wildcards,
 } from "@isthmus/datapath";
 import type { Code, IstAddress } from "@isthmus/protocol";
@@ -29,7 +32,6 @@ import type { BrokerConfig, RelayConfig } from "./config.ts";
 import { daemonSessions } from "./daemons/daemon-sessions.ts";
 import { FrontDoor } from "./door/front-door.ts";
 import { PendingConnections } from "./door/pending-connections.ts";
-import { HostLock } from "./host-lock.ts";
 import { RelayMetrics } from "./relay-metrics.ts";
 import { StreamEndpoint } from "./stream/stream-endpoint.ts";
 
@@ -52,8 +54,7 @@ interface Running {
   identity: Identity;
   address: IstAddress;
   port: number;
-  capabilities: Capabilities;
-  dataPath: DataPath;
+  opened: OpenedDataPath;
   splicer: SocketSplicer;
   stream: SpliceTally;
   allocations: Allocations;
@@ -127,6 +128,12 @@ export class Relay {
     return this.#running.port;
   }
 
+  /** What moves the bytes, and why that; nothing before the start. */
+  get dataPath(): { driver: Capabilities["name"]; reason: string } | undefined {
+    const opened = this.#running?.opened;
+    return opened && { driver: opened.capabilities.name, reason: opened.reason };
+  }
+
   /** What keeps the IST from doing its work, or nothing. */
   get problem(): string | undefined {
     if (!this.#running) return "the data path is not open";
@@ -144,9 +151,10 @@ export class Relay {
       await this.#unwind();
       throw error;
     }
-    const { address, capabilities, port } = this.#running;
+    const { address, opened, port } = this.#running;
     const { logger } = this.#options;
-    logger.info({ addresses: address.addresses, port, dataPath: capabilities.name, key: address.key }, "IST is up");
+    const { name } = opened.capabilities;
+    logger.info({ addresses: address.addresses, port, dataPath: name, key: address.key }, "IST is up");
   }
 
   async #open(): Promise<Running> {
@@ -157,15 +165,9 @@ export class Relay {
     this.#undo.push(() => store.close());
     const identity = loadOrCreateIdentity(join(config.data, "ist-key.pem"));
     const splicer = new SocketSplicer();
-    const dataPath = this.#makeDataPath(splicer);
-    const capabilities = await dataPath.open({
-      ports: config.data_path.ports,
-      udpIdleMs: config.data_path.udp_idle_seconds * 1000,
-      onEvent: (event) => {
-        if (event.event === "paired") logger.debug(event, "splice paired");
-        else if (event.event === "closed" && event.splice !== undefined) logger.debug(event, "splice closed");
-      },
-    });
+    const opened = await this.#openDataPath(splicer);
+    const { dataPath, capabilities, reason } = opened;
+    logger.info({ dataPath: capabilities.name, reason }, "data path is open");
     this.#undo.push(() => dataPath.close());
 
     const brokers: BrokerSession[] = [];
@@ -279,8 +281,7 @@ export class Relay {
       identity,
       address,
       port,
-      capabilities,
-      dataPath,
+      opened,
       splicer,
       stream,
       allocations,
@@ -291,9 +292,20 @@ export class Relay {
     };
   }
 
-  #makeDataPath(splicer: SocketSplicer): DataPath {
-    const { config, logger, dataPath } = this.#options;
-    return dataPath?.(splicer) ?? new UserspaceDataPath({ logger, splicer, bind: config.data_path.addresses });
+  async #openDataPath(splicer: SocketSplicer): Promise<OpenedDataPath> {
+    const { config, logger, dataPath: make } = this.#options;
+    const { driver, addresses: bind, ports, udp_idle_seconds } = config.data_path;
+    const open: OpenOptions = {
+      ports,
+      udpIdleMs: udp_idle_seconds * 1000,
+      onEvent: (event) => {
+        if (event.event === "paired") logger.debug(event, "splice paired");
+        else if (event.event === "closed" && event.splice !== undefined) logger.debug(event, "splice closed");
+      },
+    };
+    if (!make) return openDataPath({ driver, logger, splicer, bind }, open);
+    const dataPath = make(splicer);
+    return { dataPath, capabilities: await dataPath.open(open), reason: "this process brought its own" };
   }
 
   /** The ISBs of configuration and data folder; the configuration's word counts where both name one. */
@@ -333,8 +345,8 @@ export class Relay {
     for (const broker of running.brokers) broker.tellLoad();
   }
 
-  async #measure({ dataPath, stream }: Running): Promise<void> {
-    this.#metrics.take(await dataPath.stats(), stream);
+  async #measure({ opened, stream }: Running): Promise<void> {
+    this.#metrics.take(await opened.dataPath.stats(), stream);
     const { splices, bytes } = this.#metrics;
     const now = performance.now();
     const seconds = (now - this.#measured.at) / 1000;
@@ -355,14 +367,13 @@ export class Relay {
     this.#running = undefined;
   }
 
-  /** Waits for TCP splices to finish, as long as it may; UDP splices never do. */
-  async #drain({ dataPath, stream, allocations }: Running): Promise<void> {
+  /** Waits for TCP splices to finish, as long as it may. UDP splices never do, and some others need not. */
+  async #drain({ opened, stream, allocations }: Running): Promise<void> {
     const { config, logger } = this.#options;
     const deadline = performance.now() + config.drain_seconds * 1000;
     logger.info({ allocations: allocations.size }, "draining");
     for (;;) {
-      const { splices, udpSplices } = await dataPath.stats();
-      const left = splices - udpSplices + stream.splices;
+      const left = stream.splices + (await splicesAtStake(opened));
       if (left === 0 || performance.now() >= deadline) return;
       await sleep(DRAIN_LOOK_MS);
     }
@@ -371,7 +382,8 @@ export class Relay {
   /** What survives a restart in the data path is left to it. */
   #endSplices(code: Code): void {
     if (!this.#running) return;
-    const { allocations, splicer, dataPath, capabilities } = this.#running;
+    const { allocations, splicer, opened } = this.#running;
+    const { dataPath, capabilities } = opened;
     for (const id of allocations.ids()) {
       splicer.close(id, code);
       if (!capabilities.survivesRestart) void dataPath.release(id, code).catch(() => undefined);
@@ -387,4 +399,11 @@ export class Relay {
       }
     }
   }
+}
+
+/** TCP splices that end with this process. */
+async function splicesAtStake({ dataPath, capabilities }: OpenedDataPath): Promise<number> {
+  if (capabilities.survivesRestart) return 0;
+  const { splices, udpSplices } = await dataPath.stats();
+  return splices - udpSplices;
 }

@@ -1,12 +1,12 @@
 import { type AllocationLimits, type Code, type Side, sourcePrefix } from "@isthmus/protocol";
 import type { AllocationDump, CellPorts, CellSpec, DataPathEvent, ExpectedSources } from "../data-path.ts";
+import type { PortPool } from "../port-pool.ts";
 import type { SocketSplicer } from "../splice/socket-splicer.ts";
 import type { SpliceAccount } from "../splice/splice-account.ts";
 import type { SpliceTally } from "../splice/tally.ts";
 import { Cell } from "./cell.ts";
 import type { CellHost } from "./cell-host.ts";
 import type { DropCounts } from "./drop-counts.ts";
-import type { PortPool } from "./port-pool.ts";
 import { closePort, openPort, type PortSockets } from "./port-sockets.ts";
 
 /** What the allocations of one data path share. */

@@ -11,11 +11,11 @@ import type {
   DataPathStats,
   OpenOptions,
 } from "../data-path.ts";
+import { PortPool } from "../port-pool.ts";
 import { ephemeralOverlap } from "../port-range.ts";
 import { SocketSplicer } from "../splice/socket-splicer.ts";
 import { SpliceTally } from "../splice/tally.ts";
 import { DropCounts } from "./drop-counts.ts";
-import { PortPool } from "./port-pool.ts";
 import { type Shared, UserspaceAllocation } from "./userspace-allocation.ts";
 import { checkAddress, wildcards } from "./wildcards.ts";
 

@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { IsthmusError } from "@isthmus/protocol";
-import type { PortRange } from "../data-path.ts";
+import type { PortRange } from "./data-path.ts";
 
 /** Random ports that are tried before the whole range is searched. */
 const RANDOM_TRIES = 32;
@@ -35,6 +35,11 @@ export class PortPool {
       }
     }
     throw new IsthmusError("ist-full", `no port of ${this.#range.from}-${this.#range.to} is free`);
+  }
+
+  /** Somebody has it already. */
+  hold(port: number): void {
+    this.#taken.add(port);
   }
 
   give(port: number): void {

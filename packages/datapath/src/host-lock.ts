@@ -8,15 +8,15 @@ import { createServer, type Server } from "node:net";
 export class HostLock {
   readonly #server: Server;
 
-  /** @throws Error that says that another IST runs here */
-  static async take(name: string): Promise<HostLock> {
+  /** @throws Error that says what another IST does here: by default, that it runs */
+  static async take(name: string, other = "another IST runs on this host"): Promise<HostLock> {
     const server = createServer((socket) => socket.destroy());
     server.listen({ path: `\0${name}` });
     try {
       await once(server, "listening");
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
-      throw new Error(`another IST runs on this host (it holds the lock '${name}')`, { cause: error });
+      throw new Error(`${other} (it holds the lock '${name}')`, { cause: error });
     }
     // Held for as long as the process needs it, and no reason for the process to stay.
     server.unref();

@@ -1,0 +1,72 @@
+import type { IstHalf, IstSplice } from "@isthmus/native/netlink";
+import type { Transport } from "@isthmus/protocol";
+import type { DataPathEvent } from "../data-path.ts";
+import { allocationOf, codeOf, hostPortOf, transportOf } from "./translation.ts";
+
+interface LiveSplice {
+  readonly allocation: string;
+  readonly cell: number;
+  readonly proto: Transport;
+  established: boolean;
+}
+
+/**
+ * Makes the data path's events of the kernel's: those tell every state of a splice, and some twice (a splice that was
+ * reset may go on, and end again). Pure.
+ */
+export class SpliceEvents {
+  readonly #live = new Map<bigint, LiveSplice>();
+
+  /** An unpaired leg came, or waits no longer. */
+  half({ alloc = 0n, cell = 0, proto, side, remote, remotePort, reason }: IstHalf): DataPathEvent {
+    const at = { allocation: allocationOf(alloc), cell, proto: transportOf(proto) };
+    if (reason !== undefined) return { event: "closed", ...at, code: codeOf(reason) };
+    return { event: "half", ...at, side: side === 1 ? 1 : 0, source: hostPortOf(remote, remotePort) };
+  }
+
+  /** A splice entered a state. */
+  splice(splice: IstSplice): DataPathEvent[] {
+    const { id = 0n, reason } = splice;
+    const live = this.#live.get(id);
+    if (reason !== undefined) {
+      // Its end may be told once more when a late reset arrives.
+      if (!live) return [];
+      this.#live.delete(id);
+      return [{ event: "closed", ...at(live), splice: Number(id), code: codeOf(reason) }];
+    }
+    const known = live ?? liveSplice(splice);
+    this.#live.set(id, known);
+    const events: DataPathEvent[] = live ? [] : [{ event: "paired", ...at(known), splice: Number(id) }];
+    if (splice.state !== "syn-rcvd" && !known.established) {
+      known.established = true;
+      events.push({ event: "established", ...at(known), splice: Number(id) });
+    }
+    return events;
+  }
+
+  /** Starts from what a dump told, without events. */
+  reset(splices: readonly IstSplice[]): void {
+    this.#live.clear();
+    for (const splice of splices) {
+      if (splice.reason !== undefined || splice.id === undefined) continue;
+      this.#live.set(splice.id, { ...liveSplice(splice), established: splice.state !== "syn-rcvd" });
+    }
+  }
+
+  /** All splices are gone without a word of each. */
+  lost(): DataPathEvent[] {
+    const events = Array.from(this.#live, ([id, live]): DataPathEvent => {
+      return { event: "closed", ...at(live), splice: Number(id), code: "reset" };
+    });
+    this.#live.clear();
+    return events;
+  }
+}
+
+function liveSplice({ alloc = 0n, cell = 0, proto }: IstSplice): LiveSplice {
+  return { allocation: allocationOf(alloc), cell, proto: transportOf(proto), established: false };
+}
+
+function at({ allocation, cell, proto }: LiveSplice) {
+  return { allocation, cell, proto };
+}
