@@ -1,9 +1,11 @@
 import { readFileSync } from "node:fs";
+import { DRIVERS } from "@isthmus/datapath";
 import { BrokerFiles } from "@isthmus/relay";
 import { ConfigError, configFile, LOG_LEVELS, loadConfig } from "@isthmus/service";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { type Config, configSchema } from "./config.ts";
 import { serve } from "./serve.ts";
+import { readStatus, statusText } from "./status.ts";
 import { redacted, warningsOf } from "./verify.ts";
 import { VERSION } from "./version.ts";
 
@@ -17,6 +19,7 @@ interface Flags {
   public?: string[];
   insecure?: boolean;
   ports?: { from: number; to: number };
+  dataPath?: string;
   adminListen?: string;
   logLevel?: string;
 }
@@ -31,7 +34,7 @@ function readConfig(flags: Flags): Config {
       listen: { port: flags.port },
       public: flags.public,
       insecure: flags.insecure,
-      data_path: { ports: flags.ports },
+      data_path: { driver: flags.dataPath, ports: flags.ports },
       admin: { listen: flags.adminListen },
       log_level: flags.logLevel,
     },
@@ -62,6 +65,7 @@ const program = new Command("isthmus-ist")
   .option("--port <port>", "port of sessions and legs", parsePort)
   .option("--public <host>", "how daemons reach this IST, HOST or HOST:PORT; repeatable", collect)
   .option("--insecure", "take sessions that are not encrypted")
+  .addOption(new Option("--data-path <driver>", "what moves the bytes").choices([...DRIVERS]))
   .option("--ports <from-to>", "ports of cells", parsePorts)
   .option("--admin-listen <host:port>", "where health and metrics are")
   .addOption(new Option("--log-level <level>", "least level that is logged").choices([...LOG_LEVELS]))
@@ -79,6 +83,15 @@ program
     const config = readConfig(program.opts<Flags>());
     for (const warning of warningsOf(config)) process.stderr.write(`warning: ${warning}\n`);
     process.stdout.write(`${JSON.stringify(redacted(config), null, 2)}\n`);
+  });
+
+program
+  .command("status")
+  .description("say how the running IST is: what moves its bytes and why, its ISBs, its load")
+  .option("--json", "print JSON")
+  .action(async ({ json }: { json?: boolean }) => {
+    const status = await readStatus(readConfig(program.opts<Flags>()).admin.listen);
+    process.stdout.write(json ? `${JSON.stringify(status)}\n` : statusText(status));
   });
 
 program

@@ -3,6 +3,7 @@ import { Relay } from "@isthmus/relay";
 import { addHealthRoutes, createLogger, Metrics, stopOnSignals } from "@isthmus/service";
 import { fastify } from "fastify";
 import type { Config } from "./config.ts";
+import { STATUS_PATH } from "./status.ts";
 
 /** Runs an IST until it is told to stop. @throws Error that says why it cannot run; everything is let go of then */
 export async function serve({ admin, log_level, ...config }: Config): Promise<void> {
@@ -12,6 +13,10 @@ export async function serve({ admin, log_level, ...config }: Config): Promise<vo
   const relay = new Relay({ config, logger, metrics });
   const app = fastify();
   addHealthRoutes(app, { metrics, ready: () => relay.problem });
+  app.get(STATUS_PATH, async (_request, reply) => {
+    const status = await relay.status();
+    return status ?? reply.status(503).send({ problem: relay.problem });
+  });
   const stop = async (): Promise<void> => {
     await relay.stop();
     await app.close();

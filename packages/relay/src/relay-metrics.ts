@@ -12,6 +12,7 @@ export interface RelayGauges {
   draining: boolean;
   pendingConnections: number;
   streamHalves: number;
+  dataPath: { driver: string; reason: string };
 }
 
 const AT_REST: DataPathStats = { cells: 0, halves: 0, splices: 0, udpSplices: 0, bytes: 0, closed: {}, dropped: {} };
@@ -41,8 +42,14 @@ export class RelayMetrics {
     this.#sessionsClosed = metrics.counter("sessions_closed_total", "Sessions of daemons that ended", ["reason"]);
     this.#freed = metrics.counter("allocations_freed_total", "Allocations that ended", ["reason"]);
     this.#closed = metrics.counter("closed_total", "Legs and splices that ended or were refused", ["at", "reason"]);
-    this.#dropped = metrics.counter("datagrams_dropped_total", "Datagrams that were not forwarded", ["reason"]);
+    this.#dropped = metrics.counter("packets_dropped_total", "Packets that were not forwarded", ["reason"]);
     this.#bytes = metrics.counter("bytes_total", "Bytes forwarded, both ways together", ["at"]);
+    metrics.info(
+      "data_path_info",
+      "What moves the bytes, and why that",
+      ["driver", "reason"],
+      () => gauges()?.dataPath,
+    );
     metrics.gauge("sessions", "Sessions of daemons", () => gauges()?.sessions ?? 0);
     metrics.gauge("allocations", "Living allocations", () => gauges()?.allocations ?? 0);
     metrics.gauge("brokers_up", "ISBs whose session is up", () => gauges()?.brokersUp ?? 0);

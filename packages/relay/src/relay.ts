@@ -49,6 +49,22 @@ export interface RelayOptions {
   dataPath?: (splicer: SocketSplicer) => DataPath;
 }
 
+/** What an operator wants to know of a running relay. */
+export interface RelayStatus {
+  key: string;
+  addresses: string[];
+  port: number;
+  /** What moves the bytes, why that, and what it can do. */
+  dataPath: { driver: string; reason: string; capabilities: Capabilities };
+  brokers: { fingerprint: string; up: boolean; problem?: string }[];
+  draining: boolean;
+  sessions: number;
+  allocations: number;
+  cells: number;
+  /** At cells and at the stream endpoint. */
+  splices: number;
+}
+
 /** What a started relay consists of. */
 interface Running {
   identity: Identity;
@@ -91,6 +107,7 @@ export class Relay {
           draining: running.allocations.draining,
           pendingConnections: running.pending.size,
           streamHalves: running.endpoint.size,
+          dataPath: describe(running.opened),
         }
       );
     });
@@ -128,10 +145,28 @@ export class Relay {
     return this.#running.port;
   }
 
-  /** What moves the bytes, and why that; nothing before the start. */
-  get dataPath(): { driver: Capabilities["name"]; reason: string } | undefined {
-    const opened = this.#running?.opened;
-    return opened && { driver: opened.capabilities.name, reason: opened.reason };
+  /** How it is, for its operator; nothing before the start. */
+  async status(): Promise<RelayStatus | undefined> {
+    const running = this.#running;
+    if (!running) return undefined;
+    const { opened, allocations, sessions, stream, address, port } = running;
+    const { cells, splices } = await opened.dataPath.stats();
+    return {
+      key: address.key,
+      addresses: address.addresses,
+      port,
+      dataPath: { ...describe(opened), capabilities: opened.capabilities },
+      brokers: running.brokers.map(({ fingerprint, isUp, problem }) => ({
+        fingerprint,
+        up: isUp,
+        ...(isUp || !problem ? {} : { problem: problem.message }),
+      })),
+      draining: allocations.draining,
+      sessions: sessions.size,
+      allocations: allocations.size,
+      cells,
+      splices: splices + stream.splices,
+    };
   }
 
   /** What keeps the IST from doing its work, or nothing. */
@@ -406,4 +441,8 @@ async function splicesAtStake({ dataPath, capabilities }: OpenedDataPath): Promi
   if (capabilities.survivesRestart) return 0;
   const { splices, udpSplices } = await dataPath.stats();
   return splices - udpSplices;
+}
+
+function describe({ capabilities, reason }: OpenedDataPath): { driver: string; reason: string } {
+  return { driver: capabilities.name, reason };
 }

@@ -33,6 +33,26 @@ export class Metrics {
     });
   }
 
+  /** What does not change and is no number: the gauge is 1, its labels are what there is to say. */
+  info<L extends string>(
+    name: string,
+    help: string,
+    labels: readonly L[],
+    read: () => Record<L, string> | undefined,
+  ): void {
+    new Gauge({
+      name: this.#prefix + name,
+      help,
+      labelNames: labels,
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        const values = read();
+        if (values) this.set(values as Partial<Record<L, string>>, 1);
+      },
+    });
+  }
+
   histogram(name: string, help: string, buckets: number[]): Histogram {
     return new Histogram({ name: this.#prefix + name, help, buckets, registers: [this.#registry] });
   }
