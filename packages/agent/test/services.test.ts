@@ -38,6 +38,10 @@ describe("who may use a service", () => {
     services.put(service("web", { allow: [`carol#${fingerprintOf(carol.key)}`] }));
     expect(check().name).toBe("web");
     expect(() => check({ ...carol, key: createIdentity().publicKey })).toThrow(coded("not-allowed"));
+    // The user's own devices too, since it is the ISB that says which they are.
+    expect(() => services.check("web", { ...carol, key: createIdentity().publicKey }, carol.user, false)).toThrow(
+      coded("not-allowed"),
+    );
     services.put(service("web", { allow: ["carol-2"] }));
     expect(() => check()).toThrow(coded("not-allowed"));
   });
