@@ -67,6 +67,8 @@ export class SessionClient<I extends SessionInterface> {
   readonly #backoff: Backoff;
   readonly #stopped = new AbortController();
   #nextOrigin = 0;
+  /** Origins that were not tried since the last waiting time. */
+  #untried: number;
   /** Attempts in a row that were refused for a reason that will not go away by itself. */
   #refusals = 0;
   #socket: WebSocket | undefined;
@@ -93,6 +95,7 @@ export class SessionClient<I extends SessionInterface> {
     this.#options = options;
     this.#backoff = new Backoff(options.backoff);
     this.origin = options.target.origins[0]!;
+    this.#untried = options.target.origins.length;
   }
 
   start(): void {
@@ -201,6 +204,8 @@ export class SessionClient<I extends SessionInterface> {
       this.#refusals = refused ? this.#refusals + 1 : 0;
       // Another origin may be good where this one is not; whoever was superseded must not fight for its place.
       const hopeless = this.#refusals >= target.origins.length || this.lastError?.code === "superseded";
+      // One that cannot be reached from here (of another IP version, say) must not make those that can wait longer.
+      if (this.#untried > 0 && !hopeless && this.lastError?.retryAfterMs === undefined) continue;
       const askedMs = Math.min(this.lastError?.retryAfterMs ?? 0, backoff.longMs);
       const waitMs = Math.max(this.#backoff.next(performance.now(), hopeless), askedMs);
       logger[hopeless ? "warn" : "info"](
@@ -208,6 +213,7 @@ export class SessionClient<I extends SessionInterface> {
         `session: ${this.lastError?.message ?? "closed"}`,
       );
       await this.#sleep(waitMs);
+      this.#untried = target.origins.length;
     }
     this.#setState("down");
     for (const resolve of this.#upWaiters.splice(0)) resolve();
@@ -219,6 +225,7 @@ export class SessionClient<I extends SessionInterface> {
     this.origin = target.origins[this.#nextOrigin % target.origins.length]!;
     // Only a session that came up keeps its origin for the next attempt.
     this.#nextOrigin++;
+    this.#untried--;
     const socket = await dial(this.origin, {
       ...(target.certificate === undefined ? {} : { certificate: target.certificate }),
       allowInsecure: this.#options.allowInsecure,
@@ -253,6 +260,8 @@ export class SessionClient<I extends SessionInterface> {
       await Promise.race([this.#options.onLogin?.(reply), lost]);
       this.#backoff.reset();
       this.#nextOrigin--;
+      // When it is lost everybody may be coming back: there is a waiting time first.
+      this.#untried = 0;
       this.#startHeartbeat(reply.heartbeatMs);
       this.lastError = undefined;
       this.#setState("up");

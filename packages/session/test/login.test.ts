@@ -56,7 +56,8 @@ describe("a login", () => {
     });
     const registration = (): { invite: string; device: string } | undefined =>
       uses++ === 0 ? { invite, device: "laptop" } : undefined;
-    const { client, session } = await connect(server, { registration });
+    const never = { firstMs: 1e9, mostMs: 1e9, longAfterMs: 1e9, longMs: 1e9 };
+    const { client, session } = await connect(server, { registration, backoff: never });
     expect(server.attempts[0]).toMatchObject({ invite, device: "laptop" });
     session.close("shutting-down");
     expect(await failure(client)).toMatchObject({ code: "shutting-down" });

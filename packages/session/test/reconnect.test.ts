@@ -110,6 +110,15 @@ describe("a lost session", () => {
 });
 
 describe("several addresses", () => {
+  it("are all tried before a waiting time", async () => {
+    const server = await startServer();
+    const dead = [`ws://127.0.0.1:${await deadPort()}`, `ws://127.0.0.1:${await deadPort()}`];
+    const backoff = { firstMs: 1e9, mostMs: 1e9, longAfterMs: 1e9, longMs: 1e9 };
+    const target = { origins: [...dead, server.origin], expect: { key: server.identity.publicKey } };
+    const { client } = await connect(server, { backoff, target });
+    expect(client.origin).toBe(server.origin);
+  });
+
   it("are tried in turn until one answers, which is kept", async () => {
     const identity = createIdentity();
     const [first, second] = [await startServer({ identity }), await startServer({ identity })];
