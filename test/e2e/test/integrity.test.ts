@@ -69,11 +69,11 @@ describe("over a long way", () => {
 
   async function echoUdp({ node }: Daemon, port: number, seed: number): Promise<void> {
     const args = [fixture("udp-peer"), "send", String(port), String(seed), String(UDP_BYTES)];
-    expect(await node.read(NODE, args, { uid: ORDINARY_UID, timeoutMs: 30_000 })).toBe("echoed\n");
+    expect(await node.read(NODE, args, { uid: ORDINARY_UID, timeoutMs: 90_000 })).toBe("echoed\n");
   }
 
   describe("nothing of what is said can be read at the IST", () => {
-    it("sealed: not at its cells, not at its stream endpoint, not in datagrams", async () => {
+    it("sealed: not at its cells, not at its stream endpoint, not in datagrams", { timeout: 240_000 }, async () => {
       const { alice, deployment } = homes;
       const captures = await Promise.all([deployment.ist, deployment.isb].map(({ node }) => node.capture()));
 
