@@ -4,6 +4,7 @@ import { implementation, implementationDetail } from "@isthmus/native";
 import {
   type AllocationOffer,
   addressedFrame,
+  type Code,
   decodeControlFrame,
   encodeUnknownGeneration,
   fingerprintOf,
@@ -18,6 +19,7 @@ import {
   serviceRefText,
 } from "@isthmus/protocol";
 import type { Logger, Metrics } from "@isthmus/service";
+import { TokenBuckets } from "@isthmus/session";
 import { Account } from "./account.ts";
 import { AgentMetrics } from "./agent-metrics.ts";
 import { Allocator } from "./allocator.ts";
@@ -37,6 +39,8 @@ import { Subscriptions } from "./subscriptions.ts";
 const TIDY_MS = 10_000;
 /** Sessions are asked for a sign of life at most this often. */
 const SUSPECT_EVERY_MS = 1000;
+/** Of the resets for one reason so many are logged; all are counted. */
+const RESETS_LOGGED = { perSecond: 1, burst: 10 };
 
 export interface AgentOptions {
   version: string;
@@ -72,6 +76,7 @@ export class Agent {
   readonly #provider: Provider;
   readonly #subscriptions: Subscriptions;
   readonly #allocator: Allocator;
+  readonly #resetsLogged = new TokenBuckets(RESETS_LOGGED);
   readonly #metrics: AgentMetrics;
   readonly #directory: Directory;
   #links: Links;
@@ -333,10 +338,7 @@ export class Agent {
         },
         needAllocation: (link) => this.#allocator.ask(link, []),
         suspect: (link) => this.#suspect(link),
-        streamEnded: (_link, subscription, code, side) => {
-          this.#metrics.streamEnded(side, code);
-          if (side === "opened") this.#subscriptions.get(subscription)?.refused(code);
-        },
+        streamEnded: (link, subscription, code, side) => this.#streamEnded(link, subscription, code, side),
         flowRefused: (_link, subscription, code) => this.#subscriptions.get(subscription)?.refused(code),
         count: (event) => this.#metrics.linkEvent(event),
         isNeeded: (link) =>
@@ -346,6 +348,18 @@ export class Agent {
           link.size > 0,
       },
       this.#logger,
+    );
+  }
+
+  #streamEnded(link: Link, id: string, code: Code, side: "opened" | "answered"): void {
+    this.#metrics.streamEnded(side, code);
+    const own = this.#subscriptions.get(id);
+    if (side === "opened") own?.refused(code);
+    if (code === "finished" || this.#resetsLogged.take(code, performance.now()) > 0) return;
+    const peer = fingerprintOf(link.peer);
+    this.#logger.info(
+      { subscription: own?.ref ?? id, peer, code },
+      `a connection was reset: ${new IsthmusError(code).message}`,
     );
   }
 
