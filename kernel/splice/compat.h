@@ -8,6 +8,11 @@
 #include <linux/version.h>
 #include <net/genetlink.h>
 
+/* Its functions were in <linux/skbuff.h> before 6.5. */
+#if __has_include(<net/gso.h>)
+#include <net/gso.h>
+#endif
+
 /* 6.16 renamed from_timer(), and timer_delete() came in 6.2. */
 #ifdef timer_container_of
 #define ist_from_timer(var, timer, field) timer_container_of(var, timer, field)

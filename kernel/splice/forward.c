@@ -11,6 +11,7 @@
 #include <net/tcp.h>
 #include <net/netfilter/nf_conntrack.h>
 
+#include "compat.h"
 #include "splice.h"
 
 static struct dst_entry *ist_route4(struct net *net, const struct ist_leg *leg,

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * One leg of a splice, as an ordinary program would have it:
+ *
+ *   leg tcp LOCAL PORT REMOTE PORT SEND SEED RECEIVE SEED [WORD...]
+ *   leg udp LOCAL PORT REMOTE PORT COUNT SIZE SECONDS
+ *
+ * TCP: connects, sends SEND bytes of the stream that SEED names while it checks
+ * every one of the RECEIVE bytes that come; then both ends close. Port 0 lets
+ * the system choose. Words: `wait MS` before sending, `hold MS` before closing,
+ * `reset` ends by RST, `half` closes the sending side at once, `slow` reads
+ * slowly.
+ * UDP: sends COUNT datagrams of SIZE bytes, and says how many good ones came
+ * within SECONDS.
+ * Status 0 when everything came as it should; 1 for wrong bytes, 2 for an
+ * error of the connection, which is printed.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHUNK_BYTES 65536
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* A stream that can be made and checked at any pace. */
+struct stream {
+	uint64_t state;
+	uint64_t word;
+	int left;
+};
+
+static unsigned char next_byte(struct stream *stream)
+{
+	unsigned char byte;
+
+	if (!stream->left) {
+		stream->word = next_random(&stream->state);
+		stream->left = 8;
+	}
+	byte = (unsigned char)stream->word;
+	stream->word >>= 8;
+	stream->left--;
+	return byte;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static void die(const char *what)
+{
+	printf("%s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static socklen_t parse(const char *host, const char *port,
+		       struct sockaddr_storage *address)
+{
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *found;
+	socklen_t length;
+
+	if (getaddrinfo(host, port, &hints, &found)) {
+		printf("not an address: %s\n", host);
+		exit(2);
+	}
+	memcpy(address, found->ai_addr, found->ai_addrlen);
+	length = found->ai_addrlen;
+	freeaddrinfo(found);
+	return length;
+}
+
+static int open_leg(int type, char **argv)
+{
+	struct sockaddr_storage local, remote;
+	socklen_t length;
+	int on = 1, sock;
+
+	length = parse(argv[0], argv[1], &local);
+	sock = socket(local.ss_family, type, 0);
+	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(sock, (void *)&local, length))
+		die("bind");
+	length = parse(argv[2], argv[3], &remote);
+	if (connect(sock, (void *)&remote, length))
+		die("connect");
+	return sock;
+}
+
+static int word_of(int count, char **words, const char *name)
+{
+	for (int i = 0; i < count; i++)
+		if (!strcmp(words[i], name))
+			return i + 1 < count ? atoi(words[i + 1]) ?: 1 : 1;
+	return 0;
+}
+
+struct transfer {
+	struct stream stream;
+	uint64_t left;
+	unsigned char buffer[CHUNK_BYTES];
+	size_t from, to;
+};
+
+static void send_some(int sock, struct transfer *out)
+{
+	ssize_t size;
+
+	if (out->from == out->to) {
+		out->from = 0;
+		out->to = out->left < CHUNK_BYTES ? out->left : CHUNK_BYTES;
+		for (size_t i = 0; i < out->to; i++)
+			out->buffer[i] = next_byte(&out->stream);
+	}
+	size = send(sock, out->buffer + out->from, out->to - out->from,
+		    MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (size < 0) {
+		if (errno == EAGAIN)
+			return;
+		die("send");
+	}
+	out->from += size;
+	out->left -= size;
+}
+
+static bool receive_some(int sock, struct transfer *in)
+{
+	ssize_t size = recv(sock, in->buffer, CHUNK_BYTES, MSG_DONTWAIT);
+
+	if (size < 0) {
+		if (errno == EAGAIN)
+			return true;
+		die("recv");
+	}
+	for (ssize_t i = 0; i < size; i++)
+		if (in->buffer[i] != next_byte(&in->stream)) {
+			printf("wrong byte\n");
+			exit(1);
+		}
+	if ((uint64_t)size > in->left) {
+		printf("more bytes than expected\n");
+		exit(1);
+	}
+	in->left -= size;
+	return size > 0;
+}
+
+static int run_tcp(int argc, char **argv)
+{
+	static struct transfer out, in;
+	char **words = argv + 8;
+	int count = argc - 8, sock;
+	bool open = true, sending = true;
+	double start = now(), connected;
+	struct tcp_info info;
+	socklen_t length = sizeof(info);
+
+	out.left = strtoull(argv[4], NULL, 0);
+	out.stream.state = strtoull(argv[5], NULL, 0);
+	in.left = strtoull(argv[6], NULL, 0);
+	in.stream.state = strtoull(argv[7], NULL, 0);
+	sock = open_leg(SOCK_STREAM, argv);
+	connected = now() - start;
+	getsockopt(sock, IPPROTO_TCP, TCP_INFO, &info, &length);
+	printf("connected %.3f s mss %u options %u rto %u us\n", connected,
+	       info.tcpi_snd_mss, info.tcpi_options, info.tcpi_rto);
+	fflush(stdout);
+	usleep(1000 * word_of(count, words, "wait"));
+	if (word_of(count, words, "half") && !out.left)
+		shutdown(sock, SHUT_WR);
+	while (open && (out.left || in.left || sending)) {
+		struct pollfd poll_for = { .fd = sock };
+
+		if (!out.left && sending && !word_of(count, words, "hold")) {
+			if (!word_of(count, words, "reset"))
+				shutdown(sock, SHUT_WR);
+			sending = false;
+		} else if (!out.left) {
+			sending = false;
+		}
+		if (!out.left && !in.left)
+			break;
+		poll_for.events = POLLIN | (out.left ? POLLOUT : 0);
+		if (poll(&poll_for, 1, 60000) <= 0) {
+			printf("nothing for a minute, %llu to send, %llu to come\n",
+			       (unsigned long long)out.left,
+			       (unsigned long long)in.left);
+			return 2;
+		}
+		if (poll_for.revents & POLLOUT)
+			send_some(sock, &out);
+		if (poll_for.revents & (POLLIN | POLLHUP | POLLERR)) {
+			open = receive_some(sock, &in);
+			if (word_of(count, words, "slow"))
+				usleep(20000);
+		}
+	}
+	if (in.left) {
+		printf("end of stream, %llu bytes missing\n",
+		       (unsigned long long)in.left);
+		return 1;
+	}
+	usleep(1000 * word_of(count, words, "hold"));
+	if (word_of(count, words, "reset")) {
+		struct linger linger = { .l_onoff = 1 };
+
+		setsockopt(sock, SOL_SOCKET, SO_LINGER, &linger,
+			   sizeof(linger));
+	} else {
+		/* The peer's end of stream, so that both have closed. */
+		shutdown(sock, SHUT_WR);
+		for (;;) {
+			unsigned char byte;
+			ssize_t size = recv(sock, &byte, 1, 0);
+
+			if (size < 0)
+				die("recv");
+			if (!size)
+				break;
+			printf("more bytes than expected\n");
+			return 1;
+		}
+	}
+	printf("done %.3f s\n", now() - start);
+	return 0;
+}
+
+static int run_udp(char **argv)
+{
+	int count = atoi(argv[4]), size = atoi(argv[5]), good = 0, sent = 0;
+	static unsigned char buffer[CHUNK_BYTES], expected[CHUNK_BYTES];
+	int sock = open_leg(SOCK_DGRAM, argv);
+	double until = now() + atof(argv[6]);
+	struct stream stream = { .state = 88172645463325252ull };
+
+	for (int i = 0; i < size; i++)
+		expected[i] = next_byte(&stream);
+	while (now() < until) {
+		struct pollfd poll_for = { .fd = sock, .events = POLLIN };
+
+		if (sent < count) {
+			if (send(sock, expected, size, 0) < 0 &&
+			    errno != ECONNREFUSED)
+				die("send");
+			sent++;
+		}
+		if (poll(&poll_for, 1, sent < count ? 5 : 100) > 0) {
+			ssize_t got = recv(sock, buffer, sizeof(buffer), 0);
+
+			if (got < 0)
+				continue;
+			if (got != size || memcmp(buffer, expected, size)) {
+				printf("wrong datagram of %zd bytes\n", got);
+				return 1;
+			}
+			good++;
+		}
+	}
+	printf("sent %d received %d\n", sent, good);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc >= 10 && !strcmp(argv[1], "tcp"))
+		return run_tcp(argc - 2, argv + 2);
+	if (argc >= 9 && !strcmp(argv[1], "udp"))
+		return run_udp(argv + 2);
+	printf("see the top of leg.c for what it takes\n");
+	return 2;
+}

@@ -1,0 +1,27 @@
+import { spawnSync } from "node:child_process";
+import { join, resolve } from "node:path";
+import type { Kernel } from "./kernel.ts";
+import { VmError } from "./vm-error.ts";
+
+const KERNEL_FOLDER = resolve(import.meta.dirname, "../../../kernel");
+
+/** One of the repository's own modules, built for a kernel. */
+export interface KernelModule {
+  readonly name: string;
+  readonly file: string;
+  /** Everything that the compiler said. */
+  readonly log: string;
+}
+
+/** @param name of the folder in kernel/ @throws VmError with what the compiler said */
+export function buildModule(name: string, kernel: Kernel): KernelModule {
+  const folder = join(KERNEL_FOLDER, name);
+  const { status, stdout, stderr } = spawnSync(
+    "nice",
+    ["-n", "10", "make", "--no-print-directory", "-C", folder, `KVERSION=${kernel.version}`],
+    { encoding: "utf8", maxBuffer: 64 * 1024 * 1024 },
+  );
+  const log = stdout + stderr;
+  if (status !== 0) throw new VmError(`kernel/${name} does not build for ${kernel.version}:\n${log}`);
+  return { name: `ist_${name}`, file: join(folder, "build", kernel.version, name, `ist_${name}.ko`), log };
+}

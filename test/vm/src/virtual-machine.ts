@@ -1,0 +1,238 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { GUEST_SHARE, initramfs } from "./initramfs.ts";
+import { installedKernels, type Kernel } from "./kernel.ts";
+import type { KernelModule } from "./kernel-module.ts";
+import { VmError } from "./vm-error.ts";
+
+/** A guest is up in 5 to 20 s, depending on what else the host does. */
+const BOOT_MS = 180_000;
+const COMMAND_MS = 120_000;
+const HALT_MS = 20_000;
+const CONSOLE_TAIL = 4000;
+
+export interface VirtualMachineOptions {
+  /** By default the oldest that is installed. */
+  kernel?: Kernel;
+  cpus?: number;
+  memoryMiB?: number;
+  /**
+   * The guest's clock counts instructions, so that times in it compare work and not the host's mood. One CPU, and only
+   * for measurements inside the guest.
+   */
+  countInstructions?: boolean;
+  /** Further words of the kernel's command line. */
+  kernelArguments?: readonly string[];
+}
+
+export interface CommandResult {
+  readonly status: number;
+  /** Standard output and standard error, as they came. */
+  readonly output: string;
+}
+
+interface Running {
+  resolve(status: number): void;
+  reject(error: Error): void;
+}
+
+/**
+ * A virtual machine under QEMU's emulation: another kernel over the host's own files, which it reads and never changes
+ * (writes stay in its memory). It has no network device. It ends with this process.
+ */
+export class VirtualMachine implements AsyncDisposable {
+  readonly kernel: Kernel;
+  readonly #folder: string;
+  readonly #qemu: ChildProcess;
+  readonly #running = new Map<string, Running>();
+  #commands = 0;
+  #failure: VmError | undefined;
+
+  private constructor(kernel: Kernel, folder: string, qemu: ChildProcess) {
+    this.kernel = kernel;
+    this.#folder = folder;
+    this.#qemu = qemu;
+    createInterface({ input: qemu.stdout! }).on("line", (line) => this.#onLine(line));
+    let complaints = "";
+    qemu.stderr!.on("data", (chunk: Buffer) => {
+      complaints += chunk.toString();
+    });
+    qemu.on("error", (error) => this.#fail(new VmError("qemu-system-x86_64 does not start", { cause: error })));
+    qemu.on("exit", () => this.#fail(new VmError(`the virtual machine ended\n${complaints}${this.#consoleTail()}`)));
+  }
+
+  /** @throws VmError when there is no kernel, no QEMU, or the guest does not come up */
+  static async boot(options: VirtualMachineOptions = {}): Promise<VirtualMachine> {
+    const kernel = options.kernel ?? installedKernels()[0];
+    if (!kernel) {
+      throw new VmError("no kernel with image and headers (Debian packages linux-image-amd64, linux-headers-amd64)");
+    }
+    const folder = mkdtempSync(join(tmpdir(), "isthmus-vm-"));
+    try {
+      writeFileSync(join(folder, "initramfs"), initramfs(kernel));
+      const qemu = spawn(
+        "setpriv",
+        ["--pdeathsig", "KILL", "nice", "-n", "10", ...qemuCommand(kernel, folder, options)],
+        {
+          stdio: ["pipe", "pipe", "pipe"],
+        },
+      );
+      const machine = new VirtualMachine(kernel, folder, qemu);
+      await machine.#wait("ready", BOOT_MS);
+      return machine;
+    } catch (error) {
+      rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /**
+   * Runs a shell script in the guest, as root, in the host's file system. Several may run at once.
+   * @param timeoutMs after which this throws; the script itself goes on
+   */
+  async run(script: string, timeoutMs = COMMAND_MS): Promise<CommandResult> {
+    const id = `command-${++this.#commands}`;
+    writeFileSync(join(this.#folder, `${id}.sh`), script);
+    if (this.#failure) throw this.#failure;
+    const done = this.#wait(id, timeoutMs);
+    this.#qemu.stdin!.write(`${id}\n`);
+    const status = await done;
+    return { status, output: this.#readShared(`${id}.out`) };
+  }
+
+  /** Like {@link run}. @returns the output @throws VmError when the status is not zero */
+  async check(script: string, timeoutMs?: number): Promise<string> {
+    const { status, output } = await this.run(script, timeoutMs);
+    if (status !== 0) throw new VmError(`status ${status} of\n${script}\n${output}${this.#consoleTail()}`);
+    return output;
+  }
+
+  /** Loads one of the repository's own modules, after those that it needs. */
+  async load({ file }: KernelModule, parameters = ""): Promise<void> {
+    await this.check(`
+      for needed in $(/sbin/modinfo -F depends '${file}' | tr , ' '); do /sbin/modprobe "$needed" || exit 1; done
+      /sbin/insmod '${file}' ${parameters}
+    `);
+  }
+
+  /** A folder of the host's that the guest sees, and may write, at {@link guestShare}. */
+  get share(): string {
+    return this.#folder;
+  }
+
+  readonly guestShare = GUEST_SHARE;
+
+  /** Everything that the kernel wrote so far. */
+  console(): string {
+    return this.#readShared("console");
+  }
+
+  /** What the kernel complained about: oopses, warnings, reports of its debugging options, leaks. */
+  complaints(): string[] {
+    const sign =
+      /BUG:|WARNING:|Oops|general protection|KASAN|UBSAN|INFO: (task|rcu|possible)|possible recursive|suspicious RCU|unreferenced object|refcount_t|unregister_netdevice|still has .* objects|bad unlock|deadlock/;
+    return this.console()
+      .split("\n")
+      .filter((line) => sign.test(line));
+  }
+
+  async stop(): Promise<void> {
+    if (this.#qemu.exitCode === null && this.#qemu.signalCode === null) {
+      const exited = once(this.#qemu, "exit");
+      this.#qemu.stdin!.write("halt\n");
+      const timer = setTimeout(() => this.#qemu.kill("SIGKILL"), HALT_MS);
+      await exited;
+      clearTimeout(timer);
+    }
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  #onLine(line: string): void {
+    const [id = "", status = "0"] = line.trim().split(" ");
+    const running = this.#running.get(id);
+    this.#running.delete(id);
+    running?.resolve(Number(status));
+  }
+
+  #wait(id: string, timeoutMs: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#running.delete(id);
+        const output = this.#readShared(`${id}.out`);
+        reject(new VmError(`the guest did not end "${id}" within ${timeoutMs} ms\n${output}${this.#consoleTail()}`));
+      }, timeoutMs);
+      this.#running.set(id, {
+        resolve: (status) => {
+          clearTimeout(timer);
+          resolve(status);
+        },
+        reject: (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      });
+    });
+  }
+
+  #fail(error: VmError): void {
+    this.#failure = error;
+    for (const { reject } of this.#running.values()) reject(error);
+    this.#running.clear();
+  }
+
+  #readShared(name: string): string {
+    const path = join(this.#folder, name);
+    return existsSync(path) ? readFileSync(path, "utf8") : "";
+  }
+
+  #consoleTail(): string {
+    return `\nconsole:\n${this.#readShared("console").slice(-CONSOLE_TAIL)}`;
+  }
+}
+
+function qemuCommand(kernel: Kernel, folder: string, options: VirtualMachineOptions): string[] {
+  const { cpus = 2, memoryMiB = 1024, countInstructions = false, kernelArguments = [] } = options;
+  const virtfs = (path: string, tag: string, more: string): string[] => [
+    "-virtfs",
+    `local,path=${path},mount_tag=${tag},security_model=none,multidevs=remap${more}`,
+  ];
+  return [
+    "qemu-system-x86_64",
+    "-accel",
+    countInstructions ? "tcg,thread=single" : "tcg,thread=multi",
+    ...(countInstructions ? ["-icount", "shift=1,sleep=off"] : []),
+    "-cpu",
+    "max",
+    "-smp",
+    String(countInstructions ? 1 : cpus),
+    "-m",
+    String(memoryMiB),
+    "-display",
+    "none",
+    "-monitor",
+    "none",
+    "-no-reboot",
+    "-nic",
+    "none",
+    "-kernel",
+    kernel.image,
+    "-initrd",
+    join(folder, "initramfs"),
+    "-append",
+    ["console=ttyS0", "panic=-1", "oops=panic", "loglevel=5", ...kernelArguments].join(" "),
+    "-serial",
+    `file:${join(folder, "console")}`,
+    "-serial",
+    "stdio",
+    ...virtfs("/", "hostroot", ",readonly=on"),
+    ...virtfs(folder, "share", ""),
+  ];
+}
