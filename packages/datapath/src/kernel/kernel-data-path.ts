@@ -55,7 +55,14 @@ const CLAIM_EVERY_MS = 3_600_000;
 const DUMP_TRIES = 5;
 /** Ports that turn out to be taken in the kernel are replaced this often. */
 const PORT_TRIES = 5;
-const FULL = new Set(["ENOSPC", "ENOMEM", "ENOBUFS", "EMFILE"]);
+/** What refusals of the kernel are to a caller. */
+const CODES: Readonly<Record<string, Code>> = {
+  EEXIST: "conflict",
+  EADDRINUSE: "ist-full",
+  ENOENT: "unknown-allocation",
+  ENOMEM: "ist-full",
+  ENOSPC: "ist-full",
+};
 
 export interface KernelOptions {
   logger: Logger;
@@ -383,9 +390,9 @@ export class KernelDataPath implements DataPath {
     try {
       await ist.request(operation, attributes);
     } catch (error) {
-      const { code = "" } = error as NetlinkError;
-      const known = code === "ENOENT" ? "unknown-allocation" : FULL.has(code) ? "ist-full" : "internal";
-      throw new IsthmusError(known, (error as Error).message, { cause: error });
+      if (!(error instanceof NetlinkError)) throw error;
+      const { code, message } = error;
+      throw new IsthmusError(CODES[code] ?? "internal", message, { cause: error });
     }
   }
 
@@ -408,7 +415,7 @@ function whyNot(error: NetlinkError): string {
 }
 
 function isPortTaken(error: unknown): boolean {
-  return error instanceof NetlinkError && (error.code === "EADDRINUSE" || error.code === "EEXIST");
+  return error instanceof NetlinkError && error.code === "EADDRINUSE";
 }
 
 async function complete<T extends { interrupted: boolean }>(dump: () => Promise<T>): Promise<T> {

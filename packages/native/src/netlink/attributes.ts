@@ -55,7 +55,8 @@ export class AttributeWriter {
   }
 
   putU8(type: number, value: number): void {
-    this.#view.setUint8(this.#begin(type, 1), value);
+    const start = this.#begin(type, 1);
+    this.#view.setUint8(start, value);
   }
 
   putU16(type: number, value: number): void {

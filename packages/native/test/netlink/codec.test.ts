@@ -119,6 +119,14 @@ describe("attributes by their specification", () => {
     expect(() => codec.read("all", writer.bytes)).toThrow("number of 2 bytes is no u32");
   });
 
+  it.each(["tiny", "small", "number", "large", "bytes"] as const)("may be many: %s", (name) => {
+    const value = { tiny: 7, small: 7, number: 7, large: 7n, bytes: Uint8Array.of(7) }[name];
+    const writer = new AttributeWriter();
+    for (let n = 0; n < 1000; n++) codec.write("all", { [name]: value }, writer);
+    const read = Array.from(readAttributes(writer.bytes), ({ payload }) => payload[0]);
+    expect(read).toEqual(Array(1000).fill(7));
+  });
+
   it("do not keep the bytes that they were read from", () => {
     const received = written({ bytes: Uint8Array.of(1, 2), text: "ab" });
     const values = codec.read("all", received);
