@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "addon.h"
@@ -292,6 +293,25 @@ static napi_value end(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
+/* So that close(), the kernel's at the process' end too, is RST or not. */
+static napi_value set_reset_on_close(napi_env env, napi_callback_info info)
+{
+	struct linger linger = { .l_linger = 0 };
+	napi_value values[2];
+	int32_t fd;
+	bool resets;
+
+	if (arguments(env, info, 2, values) == NULL)
+		return NULL;
+	if (napi_get_value_int32(env, values[0], &fd) != napi_ok ||
+	    napi_get_value_bool(env, values[1], &resets) != napi_ok)
+		return fail(env, "a descriptor and a boolean");
+	linger.l_onoff = resets;
+	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
+		return fail_with(env, errno);
+	return NULL;
+}
+
 static napi_value reset_all(napi_env env, napi_callback_info info)
 {
 	struct pump_part *part = arguments(env, info, 0, NULL);
@@ -354,6 +374,7 @@ napi_value pump_init(napi_env env)
 		{ "waitMs", wait_ms },
 		{ "join", join },
 		{ "end", end },
+		{ "setResetOnClose", set_reset_on_close },
 		{ "resetAll", reset_all },
 		{ "counters", counters },
 		{ "now", now },

@@ -1,5 +1,12 @@
 import type { Socket } from "node:net";
-import { type PumpAccount, type PumpEnd, type PumpJoin, pumpLegOf, thePump } from "@isthmus/native/pump";
+import {
+  type PumpAccount,
+  type PumpEnd,
+  type PumpJoin,
+  pumpLegOf,
+  resetUnlessFinished,
+  thePump,
+} from "@isthmus/native/pump";
 import type { Endpoint, JoinOutcome } from "../open/stream.ts";
 
 const RESET_LATER_MS = 1000;
@@ -121,6 +128,9 @@ export interface SocketEvents {
 
 /** Reports a socket's events, also an end that came before; a loss once, an orderly close (both ends seen) never. */
 export function listenTo(socket: Socket, events: SocketEvents): void {
+  // A daemon that is killed must not look like the end of the bytes.
+  if (socket.connecting) socket.once("connect", () => resetUnlessFinished(socket));
+  else resetUnlessFinished(socket);
   socket.on("data", (chunk: Buffer) => events.data(chunk));
   socket.on("end", () => events.end());
   socket.on("drain", () => events.drained());

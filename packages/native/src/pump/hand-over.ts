@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { loaded } from "../addon.ts";
 import type { PumpLeg } from "./index.ts";
 
 /** The part of Node's own that a socket can be handed over by; it has no public name. */
@@ -24,4 +25,19 @@ export function pumpLegOf(socket: Socket, early: Buffer): PumpLeg | undefined {
   handle.reading = false;
   const rest = socket.read() as Buffer | null;
   return { fd, early: rest === null ? early : Buffer.concat([early, rest]) };
+}
+
+/**
+ * Lets a connected socket end with RST unless its FIN was sent in order: also when the process is killed, where the
+ * kernel would send a FIN that looks like an end. Without the add-on nothing changes.
+ */
+export function resetUnlessFinished(socket: Socket): void {
+  if (!("addon" in loaded)) return;
+  const { pump } = loaded.addon;
+  const set = (resets: boolean): void => {
+    const { fd = -1 } = (socket as Socket & { _handle?: Handle | null })._handle ?? {};
+    if (fd >= 0) pump.setResetOnClose(fd, resets);
+  };
+  set(true);
+  socket.once("finish", () => set(false));
 }

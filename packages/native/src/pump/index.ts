@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { loaded } from "../addon.ts";
 
-export { pumpLegOf } from "./hand-over.ts";
+export { pumpLegOf, resetUnlessFinished } from "./hand-over.ts";
 
 /** In the order of `enum pump_end` (c/pump-engine.h). */
 const ENDS = ["finished", "reset-by-0", "reset-by-1", "byte-limit", "told"] as const;
@@ -24,6 +24,7 @@ export interface PumpEngine {
   waitMs(account: object): number;
   join(account: object, fd0: number, early0: Buffer, fd1: number, early1: Buffer): number;
   end(slot: number): void;
+  setResetOnClose(fd: number, resets: boolean): void;
   resetAll(): void;
   counters(block: number): ArrayBuffer;
   now(): number;

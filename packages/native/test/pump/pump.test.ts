@@ -153,6 +153,26 @@ describe.skipIf(!pump)("the pump", () => {
     expect(await ended).toBe("finished");
   });
 
+  test.each([
+    ["unfinished", "ECONNRESET"],
+    ["finished", undefined],
+  ])("a socket of Node's whose process is killed ends as it should (%s)", async (how, code) => {
+    const server = createServer({ allowHalfOpen: true }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const script = join(import.meta.dirname, "sending-process.ts");
+    const child = spawn(process.execPath, ["--conditions=source", script, String(port), how], { stdio: "inherit" });
+    const [socket] = (await once(server, "connection")) as [Socket];
+    server.close();
+    socket.on("error", () => undefined);
+    socket.once("data", () => setTimeout(() => child.kill("SIGKILL"), 100));
+    const closed = new Promise((resolve) => socket.once(code === undefined ? "end" : "close", resolve));
+    await once(child, "exit");
+    await closed;
+    expect((socket.errored as NodeJS.ErrnoException | null)?.code).toBe(code);
+    socket.destroy();
+  });
+
   test.each(["SIGKILL", "exit", "resetAll"])("leaves no clean end behind when its process ends (%s)", async (how) => {
     const server = createServer({ allowHalfOpen: true }).listen(0, "127.0.0.1");
     await once(server, "listening");
