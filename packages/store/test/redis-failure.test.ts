@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { silentLogger } from "@isthmus/service";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -91,6 +92,16 @@ describe("Redis down", () => {
     expect(await eventually(() => patient.get("k"))).toEqual({ value: 1, version });
     expect(await patient.compareAndSet("k", version, 2)).toBeGreaterThan(version);
     await eventually(() => expect(patient.health()).toEqual({ ok: true }));
+  });
+
+  it("is over within 5 s of its return, also for who looks at its health alone", { timeout: 30_000 }, async () => {
+    const usual = await openStore(redis.url, { logger });
+    cleanups.push(() => usual.close());
+    await redis.kill();
+    // Attempts have become rare by then, and a look at the server has failed.
+    await sleep(6000);
+    await redis.restart();
+    await eventually(() => expect(usual.health()).toEqual({ ok: true }), 5000);
   });
 
   it("fails the commands under way when the connection breaks", async () => {

@@ -6,8 +6,8 @@ import { type Client, SCRIPTS } from "./scripts.ts";
 const CONNECT_MS = 3_000;
 /** Milliseconds without any answer after which a connection with a command under way is given up and dialled anew. */
 const SILENT_MS = 5_000;
-/** Milliseconds between two attempts: random, doubling up to this. */
-const LONGEST_RETRY_MS = 2_000;
+/** Milliseconds between two attempts: random, doubling up to this. A Redis that is back is in use within 5 s. */
+const LONGEST_RETRY_MS = 1_000;
 
 export function retryDelay(attempt: number): number {
   return (0.5 + Math.random() / 2) * Math.min(100 * 2 ** Math.min(attempt, 10), LONGEST_RETRY_MS);

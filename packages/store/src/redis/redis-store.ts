@@ -9,6 +9,8 @@ import { createClient, createSubscriber } from "./connect.ts";
 import { describeTarget, type RedisTarget } from "./redis-url.ts";
 import { type Client, decodeRecord, type Keys, keysOf } from "./scripts.ts";
 
+/** Milliseconds between two looks at a server that is in trouble, at most: others wait to be told that it is over. */
+const TROUBLED_HEARTBEAT_MS = 1_000;
 /** Milliseconds to find Redis, dial it and log in at the start. */
 const OPEN_MS = 5_000;
 
@@ -142,6 +144,8 @@ export class RedisStore implements Store {
   }
 
   #scheduleHeartbeat(): void {
+    const { heartbeatMs } = this.#options;
+    const waitMs = this.#trouble === undefined ? heartbeatMs : Math.min(heartbeatMs, TROUBLED_HEARTBEAT_MS);
     this.#heartbeat = setTimeout(async () => {
       let trouble: string | undefined;
       try {
@@ -158,7 +162,7 @@ export class RedisStore implements Store {
       }
       this.#trouble = trouble;
       this.#scheduleHeartbeat();
-    }, this.#options.heartbeatMs);
+    }, waitMs);
     this.#heartbeat.unref();
   }
 
