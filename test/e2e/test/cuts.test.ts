@@ -30,14 +30,16 @@ interface Case {
   reason?: string;
 }
 
-describe("a relay that cuts connections in the middle", () => {
+describe("connections that are cut in the middle", () => {
   it.each<Case>([
-    { name: "at a limit of bytes", isb: "[allocation]\nbytes = 25000000\n", reason: "byte-limit" },
-    { name: "at a limit of time", isb: "[allocation]\ntotal_seconds = 3\n", reason: "time-limit" },
-    { name: "at a stop, when the time to drain is over", cut: ({ ist }) => ist.stop() },
-    // Where the IST has no native add-on the system ends its connections by FIN: the end of a stream, where plain.
-    { name: "by being killed", cut: ({ ist }) => ist.kill() },
-  ])("$name: both ends see a reset", async ({ isb = "", cut, reason }) => {
+    { name: "a relay, at a limit of bytes", isb: "[allocation]\nbytes = 25000000\n", reason: "byte-limit" },
+    { name: "a relay, at a limit of time", isb: "[allocation]\ntotal_seconds = 3\n", reason: "time-limit" },
+    { name: "a relay that stops, when the time to drain is over", cut: ({ ist }) => ist.stop() },
+    // Where a process has no native add-on the system ends its connections by FIN when it is killed.
+    { name: "a relay that is killed", cut: ({ ist }) => ist.kill() },
+    { name: "a subscriber's daemon that is killed", cut: (deployment) => kill(deployment, "alice") },
+    { name: "a provider's daemon that is killed", cut: (deployment) => kill(deployment, "bob") },
+  ])("by $name: both ends see a reset", async ({ isb = "", cut, reason }) => {
     await using lab = await Lab.create();
     const configFile = (name: string, text: string) => {
       const file = join(lab.internet.node.folder, name);
@@ -64,6 +66,10 @@ describe("a relay that cuts connections in the middle", () => {
     }
   });
 });
+
+async function kill({ daemons }: Deployment, user: string): Promise<void> {
+  await daemons.find((daemon) => daemon.user === user)?.kill();
+}
 
 /** Splices that the IST ended for this reason, wherever their legs met. */
 async function ended(ist: Ist, reason: string): Promise<number> {
