@@ -30,10 +30,21 @@ export interface FindOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** The gateway of that route, by the most preferred protocol that it answers. All are asked at once. */
+/**
+ * The gateway of that route, by the most preferred protocol that it answers. All are asked at once. Another device that
+ * only claims to be a gateway is the last resort.
+ */
 export async function findGateway(options: FindOptions): Promise<Gateway | undefined> {
   const signal = deadline(options.signal ? { signal: options.signal } : {});
-  const probes = options.kinds.map((kind) => PROBES[kind](options, signal).catch(() => undefined));
+  const upnp = options.kinds.includes("upnp") ? searchUpnp(options, signal) : NO_UPNP;
+  const asked: Record<GatewayKind, () => Promise<Gateway | undefined>> = {
+    upnp: upnp.router,
+    pcp: () => findPcp(options, signal),
+    "nat-pmp": () => findNatPmp(options, signal),
+  };
+  const probes = [...options.kinds.map((kind) => asked[kind]), upnp.elsewhere].map((probe) =>
+    probe().catch(() => undefined),
+  );
   const first = Promise.any(
     probes.map(async (probe) => {
       if ((await probe) === undefined) throw new Error("no answer");
@@ -53,28 +64,26 @@ export async function findGateway(options: FindOptions): Promise<Gateway | undef
   return (await Promise.all(missed)).find((gateway) => gateway !== undefined);
 }
 
-const PROBES: Record<GatewayKind, (options: FindOptions, signal: AbortSignal) => Promise<Gateway | undefined>> = {
-  upnp: findUpnp,
-  pcp: async (options, signal) => {
-    const gateway: PcpGateway = new PcpGateway({
-      ...portControl(options),
-      nonceKey: options.nonceKey,
-      epoch: options.epochs.pcp,
-      onSign: (sign) => options.onSign(gateway, sign),
-    });
-    await gateway.probe({ signal });
-    return gateway;
-  },
-  "nat-pmp": async (options, signal) => {
-    const gateway: NatPmpGateway = new NatPmpGateway({
-      ...portControl(options),
-      epoch: options.epochs.natPmp,
-      onSign: (sign) => options.onSign(gateway, sign),
-    });
-    await gateway.probe({ signal });
-    return gateway;
-  },
-};
+async function findPcp(options: FindOptions, signal: AbortSignal): Promise<Gateway> {
+  const gateway: PcpGateway = new PcpGateway({
+    ...portControl(options),
+    nonceKey: options.nonceKey,
+    epoch: options.epochs.pcp,
+    onSign: (sign) => options.onSign(gateway, sign),
+  });
+  await gateway.probe({ signal });
+  return gateway;
+}
+
+async function findNatPmp(options: FindOptions, signal: AbortSignal): Promise<Gateway> {
+  const gateway: NatPmpGateway = new NatPmpGateway({
+    ...portControl(options),
+    epoch: options.epochs.natPmp,
+    onSign: (sign) => options.onSign(gateway, sign),
+  });
+  await gateway.probe({ signal });
+  return gateway;
+}
 
 function portControl({ route, portControlPort }: FindOptions): {
   address: string;
@@ -88,32 +97,42 @@ function portControl({ route, portControlPort }: FindOptions): {
   };
 }
 
-/** The default router's description before any other's: another device may only claim to be a gateway. */
-async function findUpnp(options: FindOptions, signal: AbortSignal): Promise<Gateway | undefined> {
+interface UpnpSearch {
+  /** The default router by UPnP. */
+  router: () => Promise<Gateway | undefined>;
+  /** Any other device. */
+  elsewhere: () => Promise<Gateway | undefined>;
+}
+
+const NO_UPNP: UpnpSearch = { router: async () => undefined, elsewhere: async () => undefined };
+
+function searchUpnp(options: FindOptions, signal: AbortSignal): UpnpSearch {
   const { route, location, ssdpPort } = options;
   const isRouter = (url: URL) => url.hostname === route.gateway;
-  const open = async (url: URL) => {
-    const gateway = new UpnpGateway({
-      location: url,
-      localAddress: route.localAddress,
-      ownAddresses: options.ownAddresses,
-    });
-    await gateway.connect(signal);
-    return gateway;
-  };
-  const known = location && isRouter(location) ? open(location).catch(() => undefined) : Promise.resolve(undefined);
-  const searched = searchGateways({
+  const found = searchGateways({
     localAddress: route.localAddress,
     ...(ssdpPort !== undefined && { port: ssdpPort }),
     isEnough: isRouter,
     onAnswer: options.onSsdpAnswer,
     signal,
-  }).then(async (locations) => {
-    for (const url of locations.sort((a, b) => Number(isRouter(b)) - Number(isRouter(a)))) {
-      const gateway = await open(url).catch(() => undefined);
-      if (gateway) return gateway;
+  });
+  const open = async (urls: URL[]) => {
+    for (const url of urls) {
+      const { localAddress } = route;
+      const gateway = new UpnpGateway({ location: url, localAddress, ownAddresses: options.ownAddresses });
+      const isSound = await gateway.connect(signal).then(
+        () => true,
+        () => false,
+      );
+      if (isSound) return gateway;
     }
     return undefined;
-  });
-  return (await known) ?? (await searched);
+  };
+  return {
+    router: async () => {
+      const known = location && isRouter(location) ? await open([location]) : undefined;
+      return known ?? (await open((await found).filter(isRouter)));
+    },
+    elsewhere: async () => open((await found).filter((url) => !isRouter(url))),
+  };
 }

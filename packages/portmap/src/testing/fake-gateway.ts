@@ -35,9 +35,11 @@ export class FakeGateway {
     this.portControl = new FakePortControl(this.settings, this.mappings);
   }
 
-  static async start(settings: Partial<FakeSettings> = {}): Promise<FakeGateway> {
+  /** @param like another fake, at another address, whose ports it shall have */
+  static async start(settings: Partial<FakeSettings> = {}, like?: FakeGateway): Promise<FakeGateway> {
     const gateway = new FakeGateway(settings);
-    gateway.#ports.announcements = await freePort();
+    if (like) gateway.#ports = { ...like.#ports };
+    else gateway.#ports.announcements = await freePort();
     await gateway.#listen();
     return gateway;
   }

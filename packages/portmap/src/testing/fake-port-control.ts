@@ -10,6 +10,9 @@ import type { FakeSettings } from "./fake-settings.ts";
 
 const FIRST_PORT = 1024;
 const LONGEST_LIFETIME_S = 86_400;
+/** How long a refusal stands. */
+const REFUSED_S = 30;
+const OPTION_PREFER_FAILURE = 2;
 
 interface Wish {
   protocol: Protocol;
@@ -126,11 +129,20 @@ export class FakePortControl {
     if (!datagram.subarray(8, 24).equals(mappedAddress(client))) {
       return this.#pcpHeader(opcode, PCP_RESULT.addressMismatch, 0);
     }
+    const wanted = body.readUInt16BE(18);
+    const prefersFailure = datagram.length > 60 && datagram[60] === OPTION_PREFER_FAILURE;
+    if (prefersFailure && this.#settings.preferFailure === "unknown") {
+      return Buffer.concat([this.#pcpHeader(opcode, PCP_RESULT.unsupportedOption, 0), body]);
+    }
+    const holder = this.#mappings.find(protocol, wanted);
+    if (prefersFailure && this.#settings.preferFailure === "honoured" && holder && holder.internalAddress !== client) {
+      return Buffer.concat([this.#pcpHeader(opcode, PCP_RESULT.cannotProvideExternal, REFUSED_S), body]);
+    }
     const grant = this.#grant({
       protocol,
       client,
       internalPort: body.readUInt16BE(16),
-      externalPort: body.readUInt16BE(18),
+      externalPort: wanted,
       lifetimeSeconds: datagram.readUInt32BE(4),
       nonce: body.subarray(0, 12).toString("hex"),
     });
@@ -153,7 +165,7 @@ export class FakePortControl {
       return { result: PCP_RESULT.success, externalPort: 0, lifetimeSeconds: 0 };
     }
     if (!existing && this.#mappings.all.length >= this.#settings.room) {
-      return { result: PCP_RESULT.noResources, externalPort: 0, lifetimeSeconds: 30 };
+      return { result: PCP_RESULT.noResources, externalPort: 0, lifetimeSeconds: REFUSED_S };
     }
     let externalPort = existing?.externalPort ?? Math.max(wish.externalPort, FIRST_PORT);
     while (!existing && this.#mappings.find(protocol, externalPort)) externalPort++;

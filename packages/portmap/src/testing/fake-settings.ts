@@ -70,6 +70,8 @@ export interface FakeSettings {
   cannotLookUp: boolean;
   /** Answers what the fake itself would not: by action, a fault's number. */
   faults: Partial<Record<string, number>>;
+  /** PCP's option to rather fail than give another port: miniupnpd passes it over. */
+  preferFailure: "ignored" | "honoured" | "unknown";
   /** Describes a further, disconnected connection before the one that works. */
   hasSecondService: boolean;
   /** In announcements and answers to searches, in place of the description's real address. */
@@ -98,6 +100,7 @@ export const FAKE_DEFAULTS: FakeSettings = {
   absentFault: 0,
   cannotLookUp: false,
   faults: {},
+  preferFailure: "ignored",
   hasSecondService: false,
   location: undefined,
   announcesBootId: true,

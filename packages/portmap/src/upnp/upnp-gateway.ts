@@ -15,7 +15,7 @@ import { httpRequest } from "./http.ts";
 import { FAULT } from "./upnp-fault.ts";
 import { WanConnection, type WantedEntry } from "./wan-connection.ts";
 
-const MOST_DESCRIPTION_BYTES = 131_072;
+const MOST_DESCRIPTION_BYTES = 65_536;
 /** More than any home has. A gateway that claims more is not believed. */
 const MOST_ENTRIES = 8192;
 /** Entries asked for at a time. */

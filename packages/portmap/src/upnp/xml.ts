@@ -3,6 +3,8 @@ import { PortmapError } from "../portmap-error.ts";
 
 /** Elements inside elements. The deepest that UPnP needs is a service three devices down: 9. */
 const DEEPEST = 24;
+/** Tags in all, of beginnings and ends. The longest descriptions of gateways have some hundreds; each costs time. */
+const MOST_TAGS = 4000;
 
 /** What an XML 1.0 text can hold (XML 1.0, 2.2); lone surrogates are none either. */
 const FORBIDDEN = /[^\t\n\r\u{20}-\u{D7FF}\u{E000}-\u{FFFD}\u{10000}-\u{10FFFF}]/gu;
@@ -34,6 +36,9 @@ const parser = new XMLParser({
  */
 export function parseXml(text: string): XmlElement {
   if (/<!DOCTYPE/i.test(text)) throw new PortmapError("malformed", "the gateway's XML has a document type");
+  if (text.split("<", MOST_TAGS + 2).length > MOST_TAGS + 1) {
+    throw new PortmapError("malformed", "the gateway's XML has too many elements");
+  }
   let parsed: unknown;
   try {
     if (XMLValidator.validate(text) !== true) throw new Error("not well-formed");
