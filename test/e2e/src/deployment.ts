@@ -69,17 +69,17 @@ export interface TwoHomes {
 /** The thesis' figure 3.3: two homes behind NATs, an ISB and an IST in the Internet. */
 export async function twoHomes(
   lab: Lab,
-  options: { nat?: HomeOptions["nat"]; delayMs?: number } & Omit<DeploymentOptions, "isb" | "ists"> = {},
+  options: { nat?: HomeOptions["nat"]; delayMs?: number } & Partial<DeploymentOptions> = {},
 ): Promise<TwoHomes> {
-  const { nat = "port-restricted", delayMs, ...flags } = options;
+  const { nat = "port-restricted", delayMs, ...rest } = options;
   const cable = delayMs === undefined ? {} : { delayMs };
-  const [isb, ist] = await Promise.all([
-    lab.host("isb"),
-    lab.host("ist"),
+  const [isb, ists] = await Promise.all([
+    rest.isb ?? lab.host("isb"),
+    rest.ists ?? lab.host("ist").then((ist) => [ist]),
     lab.home({ name: "home-a", nat, hosts: ["alice"], ...cable }),
     lab.home({ name: "home-b", nat, hosts: ["bob"], ...cable }),
   ]);
-  const deployment = await Deployment.start({ isb, ists: [ist], ...flags });
+  const deployment = await Deployment.start({ ...rest, isb, ists });
   const [alice, bob] = await Promise.all([
     deployment.daemon(lab.node("alice"), { user: "alice" }),
     deployment.daemon(lab.node("bob"), { user: "bob" }),
