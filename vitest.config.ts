@@ -14,7 +14,7 @@ export default defineConfig({
             "packages/*/test/**/*.test.ts",
             "apps/*/test/**/*.test.ts",
             "kernel/*/test/**/*.test.ts",
-            "test/{docs,layout,model,vectors}/**/*.test.ts",
+            "test/{bench,docs,layout,model,vectors}/**/*.test.ts",
           ],
           testTimeout: 20_000,
         },

@@ -1,0 +1,42 @@
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { availableParallelism, cpus, release, totalmem } from "node:os";
+import { hasFastAes, implementation } from "@isthmus/native";
+
+export interface Machine {
+  cpu: string;
+  cores: number;
+  memoryBytes: number;
+  kernel: string;
+  system: string;
+  node: string;
+  openssl: string;
+  /** What seals records: the native add-on or node:crypto. */
+  sealing: string;
+  hasFastAes: boolean;
+  haproxy: string;
+  ssh: string;
+  iperf3: string;
+}
+
+export function describeMachine(): Machine {
+  return {
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    cores: availableParallelism(),
+    memoryBytes: totalmem(),
+    kernel: release(),
+    system: /^PRETTY_NAME="(.*)"$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1] ?? "unknown",
+    node: process.version,
+    openssl: process.versions.openssl ?? "unknown",
+    sealing: implementation,
+    hasFastAes: hasFastAes(),
+    haproxy: firstLine("haproxy", ["-v"]),
+    ssh: firstLine("ssh", ["-V"]),
+    iperf3: firstLine("iperf3", ["--version"]),
+  };
+}
+
+function firstLine(program: string, args: string[]): string {
+  const { stdout, stderr } = spawnSync(program, args, { encoding: "utf8" });
+  return `${stdout ?? ""}${stderr ?? ""}`.split("\n")[0]?.trim() ?? "";
+}

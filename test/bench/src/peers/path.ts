@@ -1,0 +1,16 @@
+import type { Program } from "@isthmus/lab";
+
+/** A way from home A to a service of home B. */
+export interface Path {
+  name: string;
+  /** Where a program in home A finds the service. */
+  host: string;
+  port: number;
+  /** Processes through which the bytes pass, without those at the two ends. */
+  programs: readonly Program[];
+}
+
+/** Their ids; a program's own children count with it. */
+export function pidsOf({ programs }: Path): number[] {
+  return programs.map(({ pid }) => pid);
+}

@@ -1,0 +1,33 @@
+import { expect, test } from "vitest";
+import { figure } from "../src/figure.ts";
+import { measureAsMarkdown, replaceTables } from "../src/report.ts";
+
+const measure = { name: "m", title: "Speed", method: "How.", seconds: 1, load: { before: 0.25, after: 1 } };
+
+test("a table has a row for each figure, with what was wanted and whether it is so", () => {
+  const figures = [
+    figure("fast", "Gbit/s", [1234.5, 1300, 1250]),
+    figure("small", "KB", [0.01234], { atMost: 0.5 }),
+    figure("ratio", "x", [1, 2, 3], { atLeast: 2.5 }),
+  ];
+  expect(measureAsMarkdown({ ...measure, figures })).toBe(`### Speed
+
+How. Load average 0.3 before, 1.0 after.
+
+| what  | median      | 95 % interval | goal   |         |
+| ----- | ----------- | ------------- | ------ | ------- |
+| fast  | 1250 Gbit/s | 1235 to 1300  |        |         |
+| small | 0.012 KB    |               | <= 0.5 | met     |
+| ratio | 2.00 x      | 1.00 to 3.00  | >= 2.5 | unclear |`);
+});
+
+test("a measure that failed says so", () => {
+  expect(measureAsMarkdown({ ...measure, figures: [], error: "no haproxy" })).toContain("Not measured: no haproxy");
+});
+
+test("tables go into their place in a page, and the rest stays", () => {
+  const page = (tables: string): string =>
+    `# Page\n\n<!-- tables of npm run bench: begin -->\n\n${tables}\n\n<!-- tables of npm run bench: end -->\n\nMore.\n`;
+  expect(replaceTables(page("old"), "new")).toBe(page("new"));
+  expect(() => replaceTables("# Page\n", "new")).toThrow("no place");
+});
