@@ -402,7 +402,8 @@ export class Subscription {
   #retryLater(): void {
     if (this.#isClosed || this.#isNegotiating) return;
     clearTimeout(this.#retryTimer);
-    const waitMs = this.#backoff.next(performance.now(), this.#state === "failed");
+    // Also where it was refused: who provides may be registered, or allow it, a moment later.
+    const waitMs = this.#backoff.next(performance.now());
     this.#retryTimer = setTimeout(() => void this.#background(), waitMs);
   }
 

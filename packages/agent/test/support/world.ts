@@ -1,106 +1,47 @@
-import { randomUUID } from "node:crypto";
-import { Broker, brokerSettings } from "@isthmus/broker";
-import { decodeInvite, encodeInvite, type IsthmusError } from "@isthmus/protocol";
-import { Relay, relayConfig } from "@isthmus/relay";
-import { createIdentity, type Logger, Metrics, silentLogger } from "@isthmus/service";
-import { openStore } from "@isthmus/store";
+import { LoopbackBroker } from "@isthmus/broker/testing";
+import type { IsthmusError } from "@isthmus/protocol";
+import type { Relay } from "@isthmus/relay";
+import { startLoopbackRelay } from "@isthmus/relay/testing";
+import { type Logger, Metrics, silentLogger } from "@isthmus/service";
 import type { FastifyInstance } from "fastify";
 import { onTestFinished } from "vitest";
 import { Agent, createLocalApi, DeviceKey, LogRing } from "../../src/index.ts";
 import { temporaryFolder } from "./folder.ts";
 
-/** Rates that no test reaches by accident. */
-const FREE = { per_second: 1_000_000, burst: 1_000_000 };
-const SETTINGS = brokerSettings.parse({
-  grace_seconds: 1,
-  rates: {
-    connects: FREE,
-    requests: FREE,
-    service_changes: FREE,
-    subscribes: FREE,
-    invites: FREE,
-    control_frames: FREE,
-    probes_per_device: FREE,
-    probes_per_address: FREE,
-  },
-});
-
 /** A real ISB on loopback, and real ISTs that it knows. */
 export class World {
-  readonly identity = createIdentity();
-  readonly relays: Relay[] = [];
-  #store = openStore("memory:", { logger: silentLogger() });
-  #broker: Broker | undefined;
-  /** The same one over restarts. */
-  #port = 0;
+  readonly #isb = new LoopbackBroker();
+  readonly #relays: Relay[] = [];
 
   static async start(options: { ists?: number } = {}): Promise<World> {
     const world = new World();
     onTestFinished(() => world.#stop());
     await world.startIsb();
-    for (let count = options.ists ?? 1; count > 0; count--) await world.startIst();
+    for (let count = options.ists ?? 1; count > 0; count--) await world.#startIst();
     return world;
   }
 
-  get broker(): Broker {
-    return this.#broker!;
-  }
-
   async startIsb(): Promise<void> {
-    this.#broker = new Broker({
-      identity: this.identity,
-      store: await this.#store,
-      settings: SETTINGS,
-      host: "127.0.0.1",
-      port: this.#port,
-      isBehindProxy: false,
-      metrics: new Metrics("isb"),
-      logger: silentLogger(),
-    });
-    this.#port = await this.#broker.start();
+    await this.#isb.start();
   }
 
-  async stopIsb(): Promise<void> {
-    await this.#broker?.stop();
-    this.#broker = undefined;
-  }
-
-  async startIst(): Promise<Relay> {
-    const { text } = await this.broker.operations.createInvite({ role: "ist", uses: 1, lifetimeS: 600 });
-    const relay = new Relay({
-      config: relayConfig.parse({
-        data: temporaryFolder(),
-        name: `ist-${this.relays.length}`,
-        listen: { addresses: ["127.0.0.1"], port: 0 },
-        public: ["127.0.0.1"],
-        insecure: true,
-        lock: `isthmus-ist-test-${randomUUID()}`,
-        drain_seconds: 0,
-        registration: this.#reachable(text),
-      }),
-      logger: silentLogger(),
-      metrics: new Metrics("ist"),
-    });
-    this.relays.push(relay);
-    await relay.start();
-    return relay;
+  stopIsb(): Promise<void> {
+    return this.#isb.stop();
   }
 
   /** An invite for a device of `user`. */
-  async invite(user: string): Promise<string> {
-    const { text } = await this.broker.operations.createInvite({ role: "daemon", user, uses: 1, lifetimeS: 600 });
-    return this.#reachable(text);
+  invite(user: string): Promise<string> {
+    return this.#isb.invite(user);
   }
 
-  /** Where the ISB is, with whatever port the system has chosen. */
-  #reachable(invite: string): string {
-    return encodeInvite({ ...decodeInvite(invite), addresses: [`127.0.0.1:${this.#port}`], secure: false });
+  async #startIst(): Promise<void> {
+    const name = `ist-${this.#relays.length}`;
+    this.#relays.push(await startLoopbackRelay(await this.#isb.inviteIst(), temporaryFolder(), name));
   }
 
   async #stop(): Promise<void> {
-    await Promise.all(this.relays.map((relay) => relay.stop()));
-    await this.stopIsb();
-    await (await this.#store).close();
+    await Promise.all(this.#relays.map((relay) => relay.stop()));
+    await this.#isb.close();
   }
 }
 
