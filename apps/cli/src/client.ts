@@ -52,8 +52,11 @@ export class DaemonClient {
   async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
     const response = await this.#send("GET", path, undefined, signal);
     if (response.statusCode !== 200) throw errorOf(await readText(response), response.statusCode);
-    for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
-    // The lines end without a word when the connection does.
+    try {
+      for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
+    } catch {
+      // Whether it ended well, the response itself says.
+    }
     if (!response.complete && !signal.aborted) {
       throw new IsthmusError("disconnected", `the daemon at ${this.#socket} has gone`);
     }

@@ -21,14 +21,9 @@ export const configSchema = z.object({
     .meta({ description: "takes connections of other daemons at the leg port, if this host proves to be reachable" }),
   leg_port: port.or(z.literal(0)).default(0).meta({ description: "TCP and UDP port of direct legs; 0: any free one" }),
   insecure: z.boolean().default(false).meta({ description: "allows sessions over ws:// to other hosts" }),
-  most_streams: z
-    .int()
-    .min(1)
-    .default(8000)
-    .meta({
-      description:
-        "connections and UDP flows at a time, above which others may open no more; each takes two descriptors",
-    }),
+  most_streams: z.int().min(1).default(8000).meta({
+    description: "connections and UDP flows at a time, above which others may open no more; each takes two descriptors",
+  }),
   provide: z.array(localService).default([]).meta({ description: "services of this host and its LAN" }),
   subscribe: z.array(subscriptionRequest).default([]).meta({ description: "remote services that are used here" }),
 });
