@@ -323,6 +323,6 @@ export class PortMapper {
   }
 
   #emit(event: PortMapperEvent): void {
-    this.#options.onEvent?.(event);
+    if (!this.#stopping.signal.aborted) this.#options.onEvent?.(event);
   }
 }
