@@ -168,6 +168,7 @@ export class Link {
   /** The allocation was joined, or cells were added: opens that wait may go on. */
   meetingReady(): void {
     this.opens.retry();
+    for (const session of this.#udp.values()) session.meetingReady();
   }
 
   /**
@@ -529,8 +530,12 @@ export class Link {
 
   #createUdp(state: GenerationState): UdpSession {
     const { generation } = state;
+    const link = this;
     return new UdpSession({
       generation,
+      get allocation() {
+        return link.#ist?.offer.allocation;
+      },
       peerOpens: state.peerOpens,
       peerFlows: state.peerFlows,
       nextOpenId: () => state.nextOpenId(),

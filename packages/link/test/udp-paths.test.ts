@@ -1,64 +1,127 @@
 import type { LinkControlMessage } from "@isthmus/protocol";
 import { describe, expect, it } from "vitest";
-import { IdWindow } from "../src/index.ts";
-import { type CarrierEvents, type PathsWorld, UdpPaths } from "../src/udp/paths.ts";
+import { type Generation, IdWindow } from "../src/index.ts";
+import { type CarrierEvents, UdpPaths } from "../src/udp/paths.ts";
 import { agreement } from "./agreement.ts";
 
-const ALLOCATION = "0011223344556677";
+/** Two sides of a generation, with what carries their paths, and what one told the other over control. */
+class World {
+  allocation = "0011223344556677";
+  readonly told: LinkControlMessage[] = [];
+  readonly mine: UdpPaths;
+  readonly peers: UdpPaths;
+  readonly #carriers = new Map<string, CarrierEvents>();
+  #nextId = 0;
 
-/** The paths of a subscriber's side, on carriers that reach its peer when that is there. */
-function twoSides() {
-  const keys = agreement();
-  const told: LinkControlMessage[] = [];
-  const carriers: { mine?: CarrierEvents; peers?: CarrierEvents } = {};
-  let nextId = 0;
-  const world = (side: "mine" | "peers"): PathsWorld => ({
-    generation: side === "mine" ? keys.initiator : keys.responder,
-    peerOpens: new IdWindow(),
-    nextOpenId: () => 2 * nextId++,
-    tell: (message) => void (side === "mine" && told.push(message)),
-    choose: () => ({ at: "cell", allocation: ALLOCATION, cell: 0, mode: "passive" }),
-    settled: () => undefined,
-    carry: (_path, _rendezvous, events) => {
-      carriers[side] = events;
-      setImmediate(() => events.ready());
-      return {
-        send: (datagram) => carriers[side === "mine" ? "peers" : "mine"]?.datagram(Buffer.from(datagram)),
-        close: () => undefined,
-      };
-    },
-    count: () => undefined,
-  });
-  const events = { received: () => undefined, up: () => undefined, due: () => undefined };
-  return { mine: new UdpPaths(world("mine"), events), peers: new UdpPaths(world("peers"), events), told };
+  constructor() {
+    const { initiator, responder } = agreement();
+    this.mine = this.#paths("mine", initiator);
+    this.peers = this.#paths("peers", responder);
+  }
+
+  #paths(side: "mine" | "peers", generation: Generation): UdpPaths {
+    const world = this;
+    const other = side === "mine" ? "peers" : "mine";
+    return new UdpPaths(
+      {
+        generation,
+        peerOpens: new IdWindow(),
+        nextOpenId: () => 2 * this.#nextId++,
+        tell: (message) => void (side === "mine" && this.told.push(message)),
+        get allocation() {
+          return world.allocation;
+        },
+        choose: () => ({ at: "cell", allocation: this.allocation, cell: 0, mode: "passive" }),
+        settled: () => undefined,
+        carry: ({ id }, _rendezvous, events) => {
+          this.#carriers.set(`${side} ${id}`, events);
+          setImmediate(() => events.ready());
+          return {
+            send: (datagram) => this.#carriers.get(`${other} ${id}`)?.datagram(Buffer.from(datagram)),
+            close: () => void this.#carriers.delete(`${side} ${id}`),
+          };
+        },
+        count: () => undefined,
+      },
+      { received: () => undefined, up: () => undefined, due: () => undefined },
+    );
+  }
+
+  /** The peer hears what it was told, from this message on. */
+  hear(from: number): void {
+    for (const message of this.told.slice(from)) if (message.t === "open") this.peers.openByPeer(message, this.now);
+  }
+
+  get now(): number {
+    return performance.now();
+  }
+
+  /** Resolves when both sides use the path of this id. */
+  async bothUse(id: number): Promise<void> {
+    await expect
+      .poll(() => {
+        this.mine.tick(this.now, use);
+        this.peers.tick(this.now, use);
+        return [this.mine.best?.id, this.peers.best?.id];
+      })
+      .toEqual([id, id]);
+  }
 }
 
 const use = { lastUsed: Number.POSITIVE_INFINITY, isWanted: true };
+const open = (id: number) => ({ t: "open", id, attempt: 0, proto: "udp" });
 
 describe("a UDP path", () => {
   it("is told to the peer again until it is proved, since the peer may not have been there to hear it", async () => {
-    const { mine, peers, told } = twoSides();
-    const start = performance.now();
-    mine.tick(start, use);
-    const announcement = { t: "open", id: 0, attempt: 0, proto: "udp" };
-    expect(told).toMatchObject([announcement]);
-    expect(mine.wakeAt(start, true)).toBeLessThanOrEqual(start + 1000);
+    const world = new World();
+    const start = world.now;
+    world.mine.tick(start, use);
+    expect(world.told).toMatchObject([open(0)]);
+    expect(world.mine.wakeAt(start, true)).toBeLessThanOrEqual(start + 1000);
 
-    mine.tick(start + 900, use);
-    expect(told).toHaveLength(1);
-    mine.tick(start + 1000, use);
-    expect(told).toMatchObject([announcement, announcement]);
+    world.mine.tick(start + 900, use);
+    expect(world.told).toHaveLength(1);
+    world.mine.tick(start + 1000, use);
+    expect(world.told).toMatchObject([open(0), open(0)]);
 
-    peers.openByPeer(told[1] as Extract<LinkControlMessage, { t: "open" }>, start + 1000);
-    await expect
-      .poll(() => {
-        const now = performance.now();
-        mine.tick(now, use);
-        peers.tick(now, use);
-        return [mine.best?.id, peers.best?.id];
-      })
-      .toEqual([0, 0]);
-    mine.tick(start + 3000, use);
-    expect(told).toHaveLength(2);
+    world.hear(1);
+    await world.bothUse(0);
+    world.mine.tick(start + 3000, use);
+    expect(world.told).toHaveLength(2);
+  });
+
+  it("is told again at once when the peer has come back", () => {
+    const world = new World();
+    world.mine.tick(world.now, use);
+    world.mine.meetingReady(world.now);
+    world.mine.tick(world.now, use);
+    expect(world.told).toMatchObject([open(0), open(0)]);
+  });
+
+  it("is replaced when its IST was, and serves until then", async () => {
+    const world = new World();
+    world.mine.tick(world.now, use);
+    world.hear(0);
+    await world.bothUse(0);
+
+    world.allocation = "8899aabbccddeeff";
+    world.mine.meetingReady(world.now);
+    world.mine.tick(world.now, use);
+    expect(world.told).toMatchObject([open(0), { ...open(2), rendezvous: { allocation: world.allocation } }]);
+    expect(world.mine.best?.id).toBe(0);
+    world.hear(1);
+    await world.bothUse(2);
+    world.mine.tick(world.now + 2000, use);
+    expect(world.mine.size).toBe(1);
+  });
+
+  it("that is not proved is given up for one at another IST", () => {
+    const world = new World();
+    world.mine.tick(world.now, use);
+    world.allocation = "8899aabbccddeeff";
+    world.mine.meetingReady(world.now);
+    world.mine.tick(world.now, use);
+    expect(world.told).toMatchObject([open(0), { t: "cancel", id: 0 }, open(2)]);
+    expect(world.mine.size).toBe(1);
   });
 });

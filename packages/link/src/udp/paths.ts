@@ -40,6 +40,8 @@ export interface PathsWorld {
   readonly peerOpens: IdWindow;
   nextOpenId(): number;
   tell(message: LinkControlMessage): void;
+  /** The allocation at which paths shall meet, if there is one. */
+  readonly allocation: string | undefined;
   /** A place for a path, or nothing at the moment. @param allowStream cells and direct paths came to nothing */
   choose(allowStream: boolean): Rendezvous | undefined;
   /** The path is closed: its cell is free, or soon. */
@@ -106,6 +108,19 @@ export class UdpPaths {
     this.#isClosed = true;
     for (const path of this.#paths.values()) path.close();
     this.#paths.clear();
+  }
+
+  /** There is a place to meet, and the peer is there: what it was told before it may not have heard. */
+  meetingReady(now: number): void {
+    const probing = [...this.#paths.values()].filter(({ health }) => health.state === "probing");
+    for (const path of probing.filter((one) => this.#isOurs(one))) {
+      if (this.#isElsewhere(path)) this.#end(path, { failed: true, tellPeer: true });
+      else path.tellAt = now;
+    }
+    const { best } = this;
+    if (best && this.#isElsewhere(best)) this.#nextUpgrade = now;
+    this.#nextTry = now;
+    this.#events.due();
   }
 
   // Control messages of the peer
@@ -186,7 +201,9 @@ export class UdpPaths {
   #lookForPath(now: number, isWanted: boolean): void {
     if (this.#isClosed || now < this.#nextTry || this.#isProbing()) return;
     const { best } = this;
-    const isNeeded = best ? isStream(best) && now >= this.#nextUpgrade : isWanted || now < this.#wantedUntil;
+    const isNeeded = best
+      ? (isStream(best) || this.#isElsewhere(best)) && now >= this.#nextUpgrade
+      : isWanted || now < this.#wantedUntil;
     if (!isNeeded) return;
     if (this.#world.generation.role === 0) {
       if (best) {
@@ -285,6 +302,12 @@ export class UdpPaths {
 
   #isOurs(path: UdpPath): boolean {
     return path.id % 2 === this.#world.generation.role;
+  }
+
+  /** Its IST was replaced: it may be gone. */
+  #isElsewhere({ rendezvous }: UdpPath): boolean {
+    const { allocation } = this.#world;
+    return rendezvous.at !== "direct" && allocation !== undefined && rendezvous.allocation !== allocation;
   }
 
   #isProbing(): boolean {

@@ -140,6 +140,11 @@ export class UdpSession {
     this.#announcing.clear();
   }
 
+  /** See {@link UdpPaths.meetingReady}. */
+  meetingReady(): void {
+    this.#paths.meetingReady(performance.now());
+  }
+
   // Control messages of the peer
 
   openByPeer(message: LinkControlBody<"open">): void {
