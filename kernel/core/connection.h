@@ -58,7 +58,6 @@ struct ist_end {
  * @reset_at: milliseconds of the caller's clock, in CLOSED
  * @reset_end: sequence number of the RST
  * @state: enum ist_state
- * @before_reset: the state to go back to
  * @reset_side: who sent the RST
  */
 struct ist_connection {
@@ -66,7 +65,6 @@ struct ist_connection {
 	__u64 reset_at;
 	__u32 reset_end;
 	__u8 state;
-	__u8 before_reset;
 	__u8 reset_side;
 };
 
@@ -130,7 +128,6 @@ ist_connection_open(struct ist_connection *connection,
 	connection->reset_at = 0;
 	connection->reset_end = 0;
 	connection->state = IST_STATE_SYN_RCVD;
-	connection->before_reset = IST_STATE_SYN_RCVD;
 	connection->reset_side = 0;
 }
 
@@ -244,8 +241,6 @@ ist_connection_rst_seen(struct ist_connection *connection, __u32 side,
 	/* Out of the window it cannot end anything but ours. */
 	if (!ist_end_expects(&connection->end[(side & 1) ^ 1], segment->seq))
 		return ist_verdict(IST_FORWARD, IST_REASON_WINDOW, false);
-	if (changed)
-		connection->before_reset = connection->state;
 	connection->state = IST_STATE_CLOSED;
 	connection->reset_side = side & 1;
 	connection->reset_end = segment->end;
@@ -266,6 +261,20 @@ ist_connection_lives(const struct ist_connection *connection, __u32 side,
 	       ist_seq_after(segment->end, connection->reset_end);
 }
 
+/* The state that follows from what both ends have said. */
+static __always_inline __u8
+ist_connection_settled(const struct ist_connection *connection)
+{
+	const struct ist_end *end = connection->end;
+
+	if (end[0].fin && end[1].fin)
+		return IST_STATE_TIME_WAIT;
+	if (!end[0].acked || !end[1].acked)
+		return IST_STATE_SYN_RCVD;
+	return end[0].fin || end[1].fin ? IST_STATE_CLOSE_WAIT :
+					  IST_STATE_ESTABLISHED;
+}
+
 /**
  * ist_connection_segment() - decide on a segment
  * @connection: locked against other callers
@@ -281,7 +290,9 @@ ist_connection_segment(struct ist_connection *connection, __u32 side,
 {
 	struct ist_end *end = &connection->end[side & 1];
 	struct ist_end *peer = &connection->end[(side & 1) ^ 1];
+	enum ist_reason reason = IST_REASON_NONE;
 	__u8 before = connection->state;
+	bool lives, changed;
 
 	if (segment->flags & IST_TCP_SYN)
 		return ist_connection_syn(connection, side, segment, offer);
@@ -292,37 +303,26 @@ ist_connection_segment(struct ist_connection *connection, __u32 side,
 	if (end->fin && ist_seq_after(segment->end, end->fin_end))
 		return ist_verdict(IST_DROP, IST_REASON_BEYOND_FIN, false);
 
-	if (connection->state == IST_STATE_CLOSED &&
-	    ist_connection_lives(connection, side, segment, now))
-		connection->state = connection->before_reset;
-
+	lives = connection->state != IST_STATE_CLOSED ||
+		ist_connection_lives(connection, side, segment, now);
 	ist_end_heard(end, segment);
 	if (!end->acked && (segment->flags & IST_TCP_ACK) &&
-	    ist_seq_after(segment->ack, peer->isn)) {
+	    ist_seq_after(segment->ack, peer->isn))
 		end->acked = true;
-		if (peer->acked && connection->state == IST_STATE_SYN_RCVD)
-			connection->state = IST_STATE_ESTABLISHED;
-	}
-
 	if ((segment->flags & IST_TCP_FIN) && !end->fin) {
-		if (!ist_end_expects(peer, segment->end))
-			return ist_verdict(IST_FORWARD, IST_REASON_WINDOW,
-					   connection->state != before);
-		end->fin = true;
-		end->fin_end = segment->end;
+		if (ist_end_expects(peer, segment->end)) {
+			end->fin = true;
+			end->fin_end = segment->end;
+		} else {
+			reason = IST_REASON_WINDOW;
+		}
 	}
-	if (connection->state != IST_STATE_CLOSED) {
-		if (end->fin && peer->fin)
-			connection->state = IST_STATE_TIME_WAIT;
-		else if ((end->fin || peer->fin) &&
-			 connection->state == IST_STATE_ESTABLISHED)
-			connection->state = IST_STATE_CLOSE_WAIT;
-	}
-	if (connection->state == before)
-		return ist_verdict(IST_FORWARD, IST_REASON_NONE, false);
-	return ist_verdict(IST_FORWARD,
-			   connection->state == IST_STATE_TIME_WAIT ?
-			   IST_REASON_FINISHED : IST_REASON_NONE, true);
+	if (lives)
+		connection->state = ist_connection_settled(connection);
+	changed = connection->state != before;
+	if (changed && connection->state == IST_STATE_TIME_WAIT)
+		reason = IST_REASON_FINISHED;
+	return ist_verdict(IST_FORWARD, reason, changed);
 }
 
 #endif /* _IST_CORE_CONNECTION_H */

@@ -7,6 +7,8 @@
 
 #define IST_TCP_HEADER_BYTES	20
 #define IST_TCP_OPTIONS_MAX	40
+/* What buffers of options have: a power of two, so that a mask is a bound. */
+#define IST_TCP_OPTIONS_BUFFER	64
 
 #define IST_TCP_FIN	0x01
 #define IST_TCP_SYN	0x02
@@ -93,10 +95,33 @@ struct ist_offer {
 #define IST_OPTION_SACK		4
 #define IST_OPTION_TIMESTAMPS	8
 
+/*
+ * A position in options. BPF's verifier wants to see its bound at the register
+ * that is used, and compilers remove masks that they know to change nothing.
+ */
+static __always_inline __u32 ist_option_at(__u32 at)
+{
+#ifdef __bpf__
+	asm volatile("" : "+r"(at));
+#endif
+	return at & (IST_TCP_OPTIONS_BUFFER - 1);
+}
+
+static __always_inline __u8 ist_option_byte(const __u8 *options, __u32 at)
+{
+	return options[ist_option_at(at)];
+}
+
+static __always_inline __u16 ist_option16(const __u8 *options, __u32 at)
+{
+	return (__u16)((ist_option_byte(options, at) << 8) |
+		       ist_option_byte(options, at + 1));
+}
+
 /**
  * ist_offer_parse() - read the options of a SYN
  * @offer: result
- * @options: IST_TCP_OPTIONS_MAX bytes, whatever stands behind @length
+ * @options: IST_TCP_OPTIONS_BUFFER bytes, whatever stands behind @length
  * @length: bytes of options
  * @flags: of the segment: ECN is offered there (RFC 3168, 6.1.1)
  *
@@ -121,35 +146,35 @@ static __always_inline void ist_offer_parse(struct ist_offer *offer,
 	for (i = 0; i < IST_TCP_OPTIONS_MAX; i++) {
 		__u8 kind, size;
 
-		if (at >= length || at >= IST_TCP_OPTIONS_MAX)
+		/* The same for every turn, so that the verifier sees just one. */
+		at = ist_option_at(at);
+		if (at >= length)
 			break;
-		kind = options[at];
+		kind = ist_option_byte(options, at);
 		if (kind == IST_OPTION_END)
 			break;
 		if (kind == IST_OPTION_NOP) {
 			at++;
 			continue;
 		}
-		if (at + 1 >= length || at + 1 >= IST_TCP_OPTIONS_MAX)
+		if (at + 1 >= length)
 			break;
-		size = options[at + 1];
-		if (size < 2 || at + size > length ||
-		    at + size > IST_TCP_OPTIONS_MAX)
+		size = ist_option_byte(options, at + 1);
+		if (size < 2 || at + size > length)
 			break;
-		if (kind == IST_OPTION_MSS && size == 4 &&
-		    at + 4 <= IST_TCP_OPTIONS_MAX) {
-			offer->mss = ist_get16(options + at + 2);
-		} else if (kind == IST_OPTION_WSCALE && size == 3 &&
-			   at + 3 <= IST_TCP_OPTIONS_MAX) {
-			offer->wscale = options[at + 2];
+		if (kind == IST_OPTION_MSS && size == 4) {
+			offer->mss = ist_option16(options, at + 2);
+		} else if (kind == IST_OPTION_WSCALE && size == 3) {
+			offer->wscale = ist_option_byte(options, at + 2);
 			if (offer->wscale > IST_WSCALE_MAX)
 				offer->wscale = IST_WSCALE_MAX;
 			offer->flags |= IST_OFFER_WSCALE;
 		} else if (kind == IST_OPTION_SACK && size == 2) {
 			offer->flags |= IST_OFFER_SACK;
-		} else if (kind == IST_OPTION_TIMESTAMPS && size == 10 &&
-			   at + 10 <= IST_TCP_OPTIONS_MAX) {
-			offer->tsval = ist_get32(options + at + 2);
+		} else if (kind == IST_OPTION_TIMESTAMPS && size == 10) {
+			offer->tsval =
+				((__u32)ist_option16(options, at + 2) << 16) |
+				ist_option16(options, at + 4);
 			offer->flags |= IST_OFFER_TIMESTAMPS;
 		}
 		at += size;

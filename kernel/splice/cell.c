@@ -315,7 +315,7 @@ static unsigned int ist_cell_syn(struct ist_cell *cell, u8 side,
 static unsigned int ist_cell_tcp(struct ist_cell *cell, u8 side,
 				 struct ist_packet *packet)
 {
-	u8 buffer[IST_TCP_HEADER_BYTES], options[IST_TCP_OPTIONS_MAX] = {};
+	u8 buffer[IST_TCP_HEADER_BYTES], options[IST_TCP_OPTIONS_BUFFER] = {};
 	struct ist_segment segment;
 	struct ist_offer offer;
 	const u8 *header;

@@ -457,7 +457,7 @@ static unsigned int ist_splice_tcp(struct ist_net *in,
 				   struct ist_splice *splice, u8 side,
 				   struct ist_packet *packet)
 {
-	u8 buffer[IST_TCP_HEADER_BYTES], options[IST_TCP_OPTIONS_MAX];
+	u8 buffer[IST_TCP_HEADER_BYTES], options[IST_TCP_OPTIONS_BUFFER];
 	struct ist_verdict verdict;
 	struct ist_segment segment;
 	struct ist_offer offer;
@@ -501,7 +501,7 @@ static unsigned int ist_splice_tcp(struct ist_net *in,
 
 	switch (verdict.action) {
 	case IST_FORWARD:
-		if (verdict.reason == IST_REASON_WINDOW)
+		if (unlikely(verdict.reason == IST_REASON_WINDOW))
 			ist_count_dropped(in, IST_REASON_WINDOW);
 		return ist_splice_output(splice, side, packet);
 	case IST_ANSWER:
