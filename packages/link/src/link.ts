@@ -541,7 +541,7 @@ export class Link {
       nextOpenId: () => state.nextOpenId(),
       nextFlowId: () => state.nextFlowId(),
       tell: (message) => this.tell(state, message),
-      choose: (allowStream) => this.#chooseUdp(allowStream),
+      choose: (onStream) => this.#chooseUdp(onStream),
       settled: (rendezvous, failed) => {
         if (rendezvous.at === "cell") {
           this.#istOf(rendezvous.allocation)?.settled(rendezvous, "udp", failed ? "failed" : "joined");
@@ -555,13 +555,13 @@ export class Link {
     });
   }
 
-  #chooseUdp(allowStream: boolean): Rendezvous | undefined {
-    if (this.#direct?.isUp && !allowStream) return { at: "direct" };
+  #chooseUdp(onStream: boolean): Rendezvous | undefined {
+    if (this.#direct?.isUp && !onStream) return { at: "direct" };
     if (!this.#ist) {
       this.#host.needAllocation(this);
       return this.#direct?.isUp ? { at: "direct" } : undefined;
     }
-    if (allowStream) return { at: "stream", allocation: this.#ist.offer.allocation };
+    if (onStream) return { at: "stream", allocation: this.#ist.offer.allocation };
     return this.#ist.chooseUdp();
   }
 

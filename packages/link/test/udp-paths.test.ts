@@ -7,6 +7,8 @@ import { agreement } from "./agreement.ts";
 /** Two sides of a generation, with what carries their paths, and what one told the other over control. */
 class World {
   allocation = "0011223344556677";
+  /** Nothing passes but what is on a stream. */
+  isUdpBlocked = false;
   readonly told: LinkControlMessage[] = [];
   readonly mine: UdpPaths;
   readonly peers: UdpPaths;
@@ -31,13 +33,19 @@ class World {
         get allocation() {
           return world.allocation;
         },
-        choose: () => ({ at: "cell", allocation: this.allocation, cell: 0, mode: "passive" }),
+        choose: (onStream) => {
+          const { allocation } = this;
+          return onStream ? { at: "stream", allocation } : { at: "cell", allocation, cell: 0, mode: "passive" };
+        },
         settled: () => undefined,
-        carry: ({ id }, _rendezvous, events) => {
+        carry: ({ id }, { at }, events) => {
           this.#carriers.set(`${side} ${id}`, events);
           setImmediate(() => events.ready());
           return {
-            send: (datagram) => this.#carriers.get(`${other} ${id}`)?.datagram(Buffer.from(datagram)),
+            send: (datagram) => {
+              if (at === "cell" && this.isUdpBlocked) return;
+              this.#carriers.get(`${other} ${id}`)?.datagram(Buffer.from(datagram));
+            },
             close: () => void this.#carriers.delete(`${side} ${id}`),
           };
         },
@@ -113,6 +121,24 @@ describe("a UDP path", () => {
     await world.bothUse(2);
     world.mine.tick(world.now + 2000, use);
     expect(world.mine.size).toBe(1);
+  });
+
+  it("gets a stream beside it where it is not proved, and takes its place when it is after all", async () => {
+    const world = new World();
+    world.isUdpBlocked = true;
+    const start = world.now;
+    world.mine.tick(start, use);
+    world.mine.tick(start + 1400, use);
+    expect(world.told).toHaveLength(2);
+    world.mine.tick(start + 1500, use);
+    expect(world.told.slice(2)).toMatchObject([{ ...open(2), rendezvous: { at: "stream" } }]);
+    world.mine.tick(start + 1600, use);
+    world.hear(1);
+    await world.bothUse(2);
+    expect(world.told).toHaveLength(3);
+
+    world.isUdpBlocked = false;
+    await world.bothUse(0);
   });
 
   it("that is not proved is given up for one at another IST", () => {

@@ -39,6 +39,7 @@ export class UdpPath {
   readonly generation: Generation;
   readonly rendezvous: Rendezvous;
   readonly health: PathHealth;
+  readonly since: number;
   readonly #bits: number;
   readonly #sealer: DatagramSealer;
   readonly #opener: DatagramOpener;
@@ -59,6 +60,7 @@ export class UdpPath {
     this.id = id;
     this.generation = generation;
     this.rendezvous = rendezvous;
+    this.since = now;
     this.health = new PathHealth(now);
     this.#bits = generationBits(generation.id);
     this.#sealer = createDatagramSealer(generation.suite, generation.send.udp(id));

@@ -16,8 +16,8 @@ const PATH_IDLE_MS = 120_000;
 const LEAVING_MS = 2000;
 /** Datagrams on a stream are the last resort: a real path is tried again this often. */
 const RETRY_DATAGRAM_PATH_MS = 30_000;
-/** Of so many paths in a row that come to nothing the last one is tried on a stream. */
-const TRIES_PER_STREAM = 3;
+/** A path that is not proved after this gets a stream beside it: perhaps nothing else passes here. */
+const STREAM_AFTER_MS = 1500;
 /** Waiting time before a path is looked for again when there was no place to meet, or one came to nothing. */
 const NO_PLACE_RETRY_MS = 250;
 /** The Noise responder asks for a path this often. */
@@ -42,8 +42,8 @@ export interface PathsWorld {
   tell(message: LinkControlMessage): void;
   /** The allocation at which paths shall meet, if there is one. */
   readonly allocation: string | undefined;
-  /** A place for a path, or nothing at the moment. @param allowStream cells and direct paths came to nothing */
-  choose(allowStream: boolean): Rendezvous | undefined;
+  /** A place for a path, or nothing at the moment. @param onStream cells and direct paths come to nothing */
+  choose(onStream: boolean): Rendezvous | undefined;
   /** The path is closed: its cell is free, or soon. */
   settled(rendezvous: Rendezvous, failed: boolean): void;
   /**
@@ -72,8 +72,6 @@ export class UdpPaths {
   readonly #events: PathEvents;
   readonly #paths = new Map<number, UdpPath>();
   #nextTry = 0;
-  /** Paths in a row that were never up. */
-  #failures = 0;
   #nextUpgrade = 0;
   #wantedUntil = 0;
   #isClosed = false;
@@ -199,27 +197,28 @@ export class UdpPaths {
   }
 
   #lookForPath(now: number, isWanted: boolean): void {
-    if (this.#isClosed || now < this.#nextTry || this.#isProbing()) return;
     const { best } = this;
+    if (this.#isClosed || now < this.#nextTry) return;
+    if (this.#isProbing()) {
+      if (!best && this.#needsStream(now)) this.#open(now, { onStream: true });
+      return;
+    }
     const isNeeded = best
       ? (isStream(best) || this.#isElsewhere(best)) && now >= this.#nextUpgrade
       : isWanted || now < this.#wantedUntil;
     if (!isNeeded) return;
     if (this.#world.generation.role === 0) {
-      if (best) {
-        this.#nextUpgrade = now + RETRY_DATAGRAM_PATH_MS;
-        this.#failures = 0;
-      }
-      this.#open(now);
+      if (best) this.#nextUpgrade = now + RETRY_DATAGRAM_PATH_MS;
+      this.#open(now, { onStream: false });
     } else if (!best) {
       this.#nextTry = now + ASK_AGAIN_MS;
       this.#world.tell({ t: "udpWanted" });
     }
   }
 
-  #open(now: number): void {
-    const rendezvous = this.#world.choose(this.#failures % TRIES_PER_STREAM === TRIES_PER_STREAM - 1);
-    if (!rendezvous) {
+  #open(now: number, { onStream }: { onStream: boolean }): void {
+    const rendezvous = this.#world.choose(onStream);
+    if (!rendezvous || (onStream && rendezvous.at !== "stream")) {
       this.#nextTry = now + NO_PLACE_RETRY_MS;
       return;
     }
@@ -227,7 +226,6 @@ export class UdpPaths {
     try {
       this.#tell(this.#add(id, rendezvous, now), now);
     } catch {
-      this.#failures++;
       this.#world.settled(rendezvous, true);
       this.#nextTry = now + NO_PLACE_RETRY_MS;
     }
@@ -276,7 +274,6 @@ export class UdpPaths {
   }
 
   #isUp(path: UdpPath, now: number): void {
-    this.#failures = 0;
     this.#nextUpgrade = now + RETRY_DATAGRAM_PATH_MS;
     path.tick(now);
     this.#events.up(path, now);
@@ -289,10 +286,7 @@ export class UdpPaths {
 
   #end(path: UdpPath, { failed, tellPeer }: { failed: boolean; tellPeer: boolean }): void {
     if (!this.#paths.delete(path.id)) return;
-    if (failed && !path.wasUp) {
-      this.#failures++;
-      this.#nextTry = performance.now() + NO_PLACE_RETRY_MS;
-    }
+    if (failed && !path.wasUp) this.#nextTry = performance.now() + NO_PLACE_RETRY_MS;
     path.close();
     // What this side opened is this side's to end, and its place to give back.
     if (!this.#isOurs(path)) return;
@@ -308,6 +302,12 @@ export class UdpPaths {
   #isElsewhere({ rendezvous }: UdpPath): boolean {
     const { allocation } = this.#world;
     return rendezvous.at !== "direct" && allocation !== undefined && rendezvous.allocation !== allocation;
+  }
+
+  /** Whether this side's try of a real path takes too long, and none on a stream is under way. */
+  #needsStream(now: number): boolean {
+    const tried = [...this.#paths.values()].filter(({ health }) => health.state === "probing");
+    return !tried.some(isStream) && tried.some((path) => this.#isOurs(path) && now - path.since >= STREAM_AFTER_MS);
   }
 
   #isProbing(): boolean {
