@@ -168,19 +168,18 @@ bool ist_alloc_expects(struct ist_alloc *alloc, u8 side,
 bool ist_alloc_admits(struct ist_alloc *alloc, u32 bytes)
 {
 	u64 rate = READ_ONCE(alloc->limits.rate);
-	s64 due, now, cost;
+	s64 before, due, now, cost;
 
 	if (!rate || !bytes)
 		return true;
 	now = ktime_get_ns();
 	cost = div64_u64((u64)bytes * NSEC_PER_SEC, rate);
-	due = atomic64_read(&alloc->rate_due);
+	before = atomic64_read(&alloc->rate_due);
 	do {
-		if (due < now)
-			due = now;
-		else if (due - now > IST_RATE_BURST_NS)
+		due = max(before, now);
+		if (due - now > IST_RATE_BURST_NS)
 			return false;
-	} while (!atomic64_try_cmpxchg(&alloc->rate_due, &due, due + cost));
+	} while (!atomic64_try_cmpxchg(&alloc->rate_due, &before, due + cost));
 	return true;
 }
 
