@@ -1,4 +1,5 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /**
@@ -28,4 +29,27 @@ export function writeFileAtomic(path: string, content: string | Uint8Array, opti
   } finally {
     closeSync(folder);
   }
+}
+
+/**
+ * {@link writeFileAtomic} for what is written often: the process goes on meanwhile. One write of a file at a time, or
+ * the content of either may win.
+ */
+export async function replaceFile(
+  path: string,
+  content: string | Uint8Array,
+  options: { mode?: number } = {},
+): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    await using file = await open(temporary, "w", options.mode ?? 0o600);
+    await file.writeFile(content);
+    await file.sync();
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await using folder = await open(dirname(path), "r");
+  await folder.sync();
 }

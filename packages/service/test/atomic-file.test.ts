@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { writeFileAtomic } from "@isthmus/service";
+import { replaceFile, writeFileAtomic } from "@isthmus/service";
 import { expect, it } from "vitest";
 import { spawnScript } from "./child/spawn.ts";
 import { emptyFolder } from "./folder.ts";
@@ -29,6 +29,21 @@ it("that fails leaves the old content and nothing else", () => {
   expect(readdirSync(folder)).toEqual(["state"]);
   expect(readFileSync(join(target, "inside"), "utf8")).toBe("old");
   expect(() => writeFileAtomic(join(folder, "nowhere", "state"), "new")).toThrow("ENOENT");
+});
+
+it("replaces a file without holding up the process, and leaves nothing else", async () => {
+  const folder = emptyFolder();
+  const path = join(folder, "state");
+  await replaceFile(path, "one");
+  expect(readFileSync(path, "utf8")).toBe("one");
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  await replaceFile(path, Uint8Array.of(1, 2, 3), { mode: 0o644 });
+  expect([...readFileSync(path)]).toEqual([1, 2, 3]);
+  await expect(replaceFile(join(path, "below"), "new")).rejects.toMatchObject({ code: "ENOTDIR" });
+  mkdirSync(join(folder, "taken"));
+  writeFileSync(join(folder, "taken", "inside"), "old");
+  await expect(replaceFile(join(folder, "taken"), "new")).rejects.toThrow();
+  expect(readdirSync(folder).sort()).toEqual(["state", "taken"]);
 });
 
 it("holds old or new content, never a mixture or a part, whenever the writer is killed", async () => {
