@@ -1,6 +1,9 @@
 import { defineConfig } from "vitest/config";
 
-/** Two suites: `unit` runs on this host alone, `lab` needs root and runs inside test/lab's private namespaces. */
+/**
+ * Three suites: `unit` runs on this host alone, `lab` needs root and runs inside test/lab's private namespaces, `vm` runs
+ * kernel modules in virtual machines.
+ */
 export default defineConfig({
   resolve: { conditions: ["source"] },
   ssr: { resolve: { conditions: ["source"], externalConditions: ["source"] } },
@@ -17,6 +20,16 @@ export default defineConfig({
             "test/{bench,docs,layout,model,vectors}/**/*.test.ts",
           ],
           testTimeout: 20_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "vm",
+          include: ["test/vm/test/**/*.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
         },
       },
       {

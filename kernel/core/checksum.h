@@ -24,11 +24,11 @@ static __always_inline __u16 ist_sum_fold(__u32 sum)
 
 static __always_inline __u32 ist_sum_addr(const struct ist_addr *addr)
 {
-	__u32 sum = (__u32)addr->word[0];
+	__u32 sum = (__force __u32)addr->word[0];
 
-	sum = ist_sum_add(sum, (__u32)addr->word[1]);
-	sum = ist_sum_add(sum, (__u32)addr->word[2]);
-	return ist_sum_add(sum, (__u32)addr->word[3]);
+	sum = ist_sum_add(sum, (__force __u32)addr->word[1]);
+	sum = ist_sum_add(sum, (__force __u32)addr->word[2]);
+	return ist_sum_add(sum, (__force __u32)addr->word[3]);
 }
 
 /* What a sum changes by when words that sum up to @from become those of @to. */

@@ -31,7 +31,7 @@
 /**
  * struct ist_end - one end of a connection
  * @isn: initial sequence number
- * @ack: the furthest acknowledgement that it sent: what it has received
+ * @ack: the furthest acknowledgment that it sent: what it has received
  * @window: the newest one that it granted, in bytes
  * @fin_end: sequence number behind its FIN, with @fin
  * @offer: of its newest SYN

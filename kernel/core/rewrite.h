@@ -26,10 +26,10 @@ static __always_inline void ist_rewrite_plan(struct ist_rewrite *plan,
 			       ist_sum_addr(&out->remote));
 
 	plan->addr_delta = ist_sum_delta(from, to);
-	plan->port_delta = ist_sum_delta((__u32)(__u16)in->remote_port +
-					 (__u16)in->local_port,
-					 (__u32)(__u16)out->local_port +
-					 (__u16)out->remote_port);
+	plan->port_delta = ist_sum_delta((__u32)(__force __u16)in->remote_port +
+					 (__force __u16)in->local_port,
+					 (__u32)(__force __u16)out->local_port +
+					 (__force __u16)out->remote_port);
 }
 
 static __always_inline __u32 ist_rewrite_delta(const struct ist_rewrite *plan)

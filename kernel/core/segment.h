@@ -23,7 +23,7 @@
  * struct ist_segment - what the state machine needs of a segment
  * @seq: first sequence number
  * @end: sequence number behind the segment, SYN and FIN counted
- * @ack: acknowledgement; meaningless without IST_TCP_ACK
+ * @ack: acknowledgment; meaningless without IST_TCP_ACK
  * @payload: bytes
  * @window: as it stands in the header, not scaled
  * @flags: IST_TCP_*

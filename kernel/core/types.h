@@ -17,8 +17,9 @@
 
 #include "../uapi/ist.h"
 
-#ifndef __always_inline
-#define __always_inline inline __attribute__((__always_inline__))
+/* sparse's, which the kernel alone defines. */
+#ifndef __force
+#define __force
 #endif
 
 /* Numbers in packets, read and written byte by byte: alignment is free. */

@@ -23,6 +23,39 @@ struct sk_buff *ist_answer_skb(u32 length)
 	return skb;
 }
 
+static void ist_push4(struct sk_buff *skb, const struct ist_tuple *tuple,
+		      u8 proto, u8 hops)
+{
+	struct iphdr *iph = skb_push(skb, sizeof(*iph));
+
+	skb_reset_network_header(skb);
+	skb->protocol = htons(ETH_P_IP);
+	/* Total length and checksum are added when it is sent. */
+	*iph = (struct iphdr) {
+		.version = 4,
+		.ihl = sizeof(*iph) / 4,
+		.ttl = hops,
+		.frag_off = htons(IP_DF),
+		.protocol = proto,
+		.saddr = tuple->local.word[3],
+		.daddr = tuple->remote.word[3],
+	};
+}
+
+static void ist_push6(struct sk_buff *skb, const struct ist_tuple *tuple,
+		      u8 proto, u8 hops)
+{
+	struct ipv6hdr *ip6h = skb_push(skb, sizeof(*ip6h));
+
+	skb_reset_network_header(skb);
+	skb->protocol = htons(ETH_P_IPV6);
+	ip6_flow_hdr(ip6h, 0, 0);
+	ip6h->nexthdr = proto;
+	ip6h->hop_limit = hops;
+	memcpy(&ip6h->saddr, &tuple->local, 16);
+	memcpy(&ip6h->daddr, &tuple->remote, 16);
+}
+
 /*
  * Sends what stands behind @skb's transport header from a leg's local to its
  * remote end. Called in a reading section of RCU; takes the skb.
@@ -31,7 +64,6 @@ int ist_send(struct net *net, struct ist_splice *splice, u8 side,
 	     struct sk_buff *skb, u8 proto)
 {
 	struct ist_leg *leg = &splice->leg[side];
-	const struct ist_tuple *tuple = &leg->tuple;
 	struct dst_entry *dst = ist_leg_route(net, splice, side);
 
 	if (!dst) {
@@ -42,33 +74,11 @@ int ist_send(struct net *net, struct ist_splice *splice, u8 side,
 	/* Connection tracking saw no SYN that this could answer. */
 	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
 	if (leg->family == AF_INET) {
-		struct iphdr *iph = skb_push(skb, sizeof(*iph));
-
-		skb_reset_network_header(skb);
-		skb->protocol = htons(ETH_P_IP);
-		*iph = (struct iphdr) {
-			.version = 4,
-			.ihl = sizeof(*iph) / 4,
-			.ttl = ip4_dst_hoplimit(dst),
-			.frag_off = htons(IP_DF),
-			.protocol = proto,
-			.saddr = tuple->local.word[3],
-			.daddr = tuple->remote.word[3],
-		};
-		/* Total length and checksum are added there. */
+		ist_push4(skb, &leg->tuple, proto, ip4_dst_hoplimit(dst));
 		return ip_local_out(net, NULL, skb);
-	} else {
-		struct ipv6hdr *ip6h = skb_push(skb, sizeof(*ip6h));
-
-		skb_reset_network_header(skb);
-		skb->protocol = htons(ETH_P_IPV6);
-		ip6_flow_hdr(ip6h, 0, 0);
-		ip6h->nexthdr = proto;
-		ip6h->hop_limit = ip6_dst_hoplimit(dst);
-		memcpy(&ip6h->saddr, &tuple->local, 16);
-		memcpy(&ip6h->daddr, &tuple->remote, 16);
-		return ip6_local_out(net, NULL, skb);
 	}
+	ist_push6(skb, &leg->tuple, proto, ip6_dst_hoplimit(dst));
+	return ip6_local_out(net, NULL, skb);
 }
 
 static void ist_send_tcp(struct net *net, struct ist_splice *splice, u8 side,

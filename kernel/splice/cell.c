@@ -399,6 +399,35 @@ static unsigned int ist_cell_udp(struct ist_cell *cell, u8 side,
 	return verdict;
 }
 
+/*
+ * The group of a fan-out is a receiver that never asks. Called with the cell's
+ * lock, for each datagram of the source until it succeeds.
+ */
+static void ist_fanout_join_group(struct ist_cell *cell)
+{
+	struct ist_waiting group = { .ifindex = cell->group->ifindex };
+	enum ist_reason refusal;
+	struct ist_splice *splice;
+
+	group.half.tuple = cell->group->tuple;
+	group.half.tuple.local_port = htons(cell->port[1].local);
+	if (!ist_source_address(cell->alloc->in->net, &group.half.tuple,
+				group.ifindex)) {
+		ist_count_dropped(cell->alloc->in, IST_REASON_UNSENDABLE);
+		return;
+	}
+	splice = ist_splice_create(cell, &cell->waiting[1][0], &group,
+				   &refusal);
+	if (!splice) {
+		ist_count_dropped(cell->alloc->in, refusal);
+		return;
+	}
+	cell->udp = splice;
+	list_add_tail_rcu(&splice->receiver, &cell->receivers);
+	cell->n_receivers++;
+	ist_splice_start(splice, 0);
+}
+
 /* A datagram of a fan-out's source, to everybody. */
 static unsigned int ist_fanout_source(struct ist_cell *cell,
 				      struct ist_packet *packet)
@@ -420,6 +449,8 @@ static unsigned int ist_fanout_source(struct ist_cell *cell,
 			ist_half_event(cell, IPPROTO_UDP, 0, IST_REASON_NONE);
 			ist_cell_arm(cell, 1, 0);
 		}
+		if (cell->group && !cell->udp)
+			ist_fanout_join_group(cell);
 	}
 	spin_unlock(&cell->lock);
 	if (!is_source)
@@ -452,7 +483,7 @@ static unsigned int ist_fanout_receiver(struct ist_cell *cell,
 	ist_waiting_store(&receiver, packet);
 	spin_lock(&cell->lock);
 	if (!cell->dead && cell->waiting[1][0].half.waiting) {
-		if (cell->n_receivers >= cell->max_receivers)
+		if (cell->n_receivers - !!cell->udp >= cell->max_receivers)
 			refusal = IST_REASON_SPLICE_LIMIT;
 		else
 			splice = ist_splice_create(cell, &cell->waiting[1][0],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /* The way of a packet from one leg to the other. */
 #include <linux/udp.h>
+#include <net/addrconf.h>
 #include <net/icmp.h>
 #include <net/ip.h>
 #include <net/ip6_checksum.h>
@@ -20,6 +21,7 @@ static struct dst_entry *ist_route4(struct net *net, const struct ist_leg *leg,
 	struct flowi4 flow = {
 		.daddr = leg->tuple.remote.word[3],
 		.saddr = leg->tuple.local.word[3],
+		.flowi4_oif = leg->ifindex,
 		.flowi4_proto = proto,
 		.fl4_sport = leg->tuple.local_port,
 		.fl4_dport = leg->tuple.remote_port,
@@ -86,6 +88,43 @@ struct dst_entry *ist_leg_route(struct net *net, struct ist_splice *splice,
 	spin_unlock_bh(&splice->lock);
 	dst_release(old);
 	return dst;
+}
+
+/* Chooses the local address of a tuple by the route to its remote one. */
+bool ist_source_address(struct net *net, struct ist_tuple *tuple, int ifindex)
+{
+	struct dst_entry *dst;
+
+	if (ist_addr_is4(&tuple->remote)) {
+		struct flowi4 flow = {
+			.daddr = tuple->remote.word[3],
+			.flowi4_oif = ifindex,
+			.flowi4_proto = tuple->proto,
+		};
+		struct rtable *route = ip_route_output_key(net, &flow);
+
+		if (IS_ERR(route))
+			return false;
+		ist_addr_set4(&tuple->local, flow.saddr);
+		ip_rt_put(route);
+	} else {
+		struct flowi6 flow = {
+			.flowi6_oif = ifindex,
+			.flowi6_proto = tuple->proto,
+		};
+
+		memcpy(&flow.daddr, &tuple->remote, 16);
+		dst = ip6_route_output(net, NULL, &flow);
+		if (dst->error ||
+		    ipv6_dev_get_saddr(net, ip6_dst_idev(dst)->dev, &flow.daddr,
+				       0, &flow.saddr)) {
+			dst_release(dst);
+			return false;
+		}
+		dst_release(dst);
+		memcpy(&tuple->local, &flow.saddr, 16);
+	}
+	return true;
 }
 
 void ist_leg_forget_route(struct ist_leg *leg)

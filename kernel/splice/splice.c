@@ -430,6 +430,7 @@ unsigned int ist_splice_output(struct ist_splice *splice, u8 side,
 	struct ist_alloc *alloc = splice->alloc;
 	struct ist_leg *leg = &splice->leg[side];
 	u64 limit = READ_ONCE(alloc->limits.bytes);
+	unsigned long now = jiffies;
 	enum ist_reason reason;
 
 	if (unlikely(limit) &&
@@ -440,9 +441,9 @@ unsigned int ist_splice_output(struct ist_splice *splice, u8 side,
 	}
 	if (unlikely(!ist_alloc_admits(alloc, packet->payload)))
 		return ist_splice_drop(splice, packet, IST_REASON_RATE);
-	if (READ_ONCE(splice->heard) != jiffies &&
+	if (READ_ONCE(splice->heard) != now &&
 	    READ_ONCE(splice->tcp.state) != IST_STATE_CLOSED)
-		WRITE_ONCE(splice->heard, jiffies);
+		WRITE_ONCE(splice->heard, now);
 
 	reason = ist_forward(alloc->in->net, splice, side, packet);
 	if (unlikely(reason))

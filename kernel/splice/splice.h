@@ -228,7 +228,7 @@ struct ist_group {
  * @port: by side
  * @lock: of everything below
  * @waiting: by protocol and side
- * @udp: the splice that holds the cell's UDP; of a fan-out see @receivers
+ * @udp: the splice that holds the cell's UDP; of a fan-out that to the group
  * @receivers: of a fan-out, one splice for each, also under RCU
  * @n_receivers: their number
  * @group: of a fan-out, or NULL
@@ -428,6 +428,7 @@ unsigned int ist_splice_output(struct ist_splice *splice, u8 side,
 struct dst_entry *ist_leg_route(struct net *net, struct ist_splice *splice,
 				u8 side);
 void ist_leg_forget_route(struct ist_leg *leg);
+bool ist_source_address(struct net *net, struct ist_tuple *tuple, int ifindex);
 enum ist_reason ist_forward(struct net *net, struct ist_splice *splice, u8 side,
 			    struct ist_packet *packet);
 
