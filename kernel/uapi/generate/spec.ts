@@ -41,7 +41,7 @@ export interface Operation {
   event?: { attributes: string[] };
 }
 
-export interface Exchange {
+interface Exchange {
   request?: { attributes: string[] };
   reply?: { attributes: string[] };
 }
