@@ -12,7 +12,7 @@ export interface RelayGauges {
   draining: boolean;
   pendingConnections: number;
   streamHalves: number;
-  dataPath: { driver: string; reason: string };
+  dataPath: { driver: string; why: string };
 }
 
 const AT_REST: DataPathStats = { cells: 0, halves: 0, splices: 0, udpSplices: 0, bytes: 0, closed: {}, dropped: {} };
@@ -47,7 +47,7 @@ export class RelayMetrics {
     metrics.info(
       "data_path_info",
       "What moves the bytes, and why that",
-      ["driver", "reason"],
+      ["driver", "why"],
       () => gauges()?.dataPath,
     );
     metrics.gauge("sessions", "Sessions of daemons", () => gauges()?.sessions ?? 0);

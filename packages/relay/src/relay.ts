@@ -107,7 +107,7 @@ export class Relay {
           draining: running.allocations.draining,
           pendingConnections: running.pending.size,
           streamHalves: running.endpoint.size,
-          dataPath: describe(running.opened),
+          dataPath: { driver: running.opened.capabilities.name, why: running.opened.reason },
         }
       );
     });
@@ -155,7 +155,7 @@ export class Relay {
       key: address.key,
       addresses: address.addresses,
       port,
-      dataPath: { ...describe(opened), capabilities: opened.capabilities },
+      dataPath: { driver: opened.capabilities.name, reason: opened.reason, capabilities: opened.capabilities },
       brokers: running.brokers.map(({ fingerprint, isUp, problem }) => ({
         fingerprint,
         up: isUp,
@@ -441,8 +441,4 @@ async function splicesAtStake({ dataPath, capabilities }: OpenedDataPath): Promi
   if (capabilities.survivesRestart) return 0;
   const { splices, udpSplices } = await dataPath.stats();
   return splices - udpSplices;
-}
-
-function describe({ capabilities, reason }: OpenedDataPath): { driver: string; reason: string } {
-  return { driver: capabilities.name, reason };
 }

@@ -57,6 +57,16 @@ class RecordedMetrics extends Metrics {
     super.gauge(name, help, read);
   }
 
+  override info<L extends string>(
+    name: string,
+    help: string,
+    labels: readonly L[],
+    read: () => Record<L, string> | undefined,
+  ): void {
+    this.#record({ name, type: "gauge", labels, help });
+    super.info(name, help, labels, read);
+  }
+
   override histogram(name: string, help: string, buckets: number[]) {
     this.#record({ name, type: "histogram", labels: [], help });
     return super.histogram(name, help, buckets);

@@ -1,18 +1,10 @@
 import { KernelDataPath } from "@isthmus/datapath";
-import { describeDataPath, loopbackHosts } from "@isthmus/datapath/testing";
-import { GenericFamily, IST_FAMILY } from "@isthmus/native/netlink";
+import { describeDataPath } from "@isthmus/datapath/testing";
 import { silentLogger } from "@isthmus/service";
+import { hosts, removeAllocations } from "./allocations.ts";
 
 describeDataPath("kernel", async () => ({
   dataPath: new KernelDataPath({ logger: silentLogger() }),
-  hosts: loopbackHosts(),
+  hosts,
   remove: removeAllocations,
 }));
-
-/** The kernel keeps what a test has left. */
-async function removeAllocations(): Promise<void> {
-  const ist = await GenericFamily.open(IST_FAMILY);
-  const { entries } = await ist.dump("alloc-get", {});
-  for (const id of new Set(entries.map((entry) => entry.id))) await ist.request("alloc-del", { id });
-  ist.close();
-}

@@ -8,8 +8,8 @@ export default defineConfig({
   test: {
     root: import.meta.dirname,
     include: ["*.suite.ts"],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     fileParallelism: false,
     cache: false,
   },

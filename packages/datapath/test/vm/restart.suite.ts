@@ -1,0 +1,124 @@
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { createInterface } from "node:readline";
+import { type CellPorts, DEFAULT_PORTS, KernelDataPath } from "@isthmus/datapath";
+import { EventLog, type TestLeg } from "@isthmus/datapath/testing";
+import { silentLogger } from "@isthmus/service";
+import { afterEach, expect, it, onTestFinished, vi } from "vitest";
+import { ALLOCATION, hosts, removeAllocations, SPEC } from "./allocations.ts";
+
+/** The module's file, to load it anew. */
+const MODULE = process.env.ISTHMUS_MODULE!;
+
+afterEach(removeAllocations);
+
+function child(program: string): string {
+  return new URL(`child/${program}.ts`, import.meta.url).pathname;
+}
+
+async function opened(): Promise<{ dataPath: KernelDataPath; events: EventLog }> {
+  const events = new EventLog();
+  const dataPath = new KernelDataPath({ logger: silentLogger() });
+  await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
+  onTestFinished(() => dataPath.close());
+  return { dataPath, events };
+}
+
+function connect(side: 0 | 1, port: number): TestLeg {
+  const leg = hosts.sides[side].connect(port);
+  onTestFinished(() => void leg.socket.destroy());
+  return leg;
+}
+
+async function talk([a, b]: [TestLeg, TestLeg], text: string): Promise<void> {
+  const before = [a.length, b.length] as const;
+  a.write(text);
+  b.write(text);
+  await a.bytes(before[0] + text.length);
+  await b.bytes(before[1] + text.length);
+}
+
+it("cells and splices outlive a process that is killed, and the next one takes them over", async () => {
+  const first = spawn(process.execPath, [child("allocate")], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = (await once(createInterface({ input: first.stdout }), "line")) as [string];
+  const [{ ports }] = JSON.parse(line) as [CellPorts];
+  const spliced: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
+  await talk(spliced, "before");
+  first.kill("SIGKILL");
+  await once(first, "exit");
+  await talk(spliced, "nobody is in control");
+  const other: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
+  await talk(other, "met without anybody");
+
+  const { dataPath, events } = await opened();
+  const [allocation] = await dataPath.dump();
+  expect(allocation).toMatchObject({ allocation: ALLOCATION, cells: [{ cell: 0, ports }] });
+  expect(allocation!.splices).toHaveLength(2);
+  expect(await dataPath.stats()).toMatchObject({ cells: 1, splices: 2, bytes: 0, closed: {} });
+  await talk(spliced, "taken over");
+  expect((await dataPath.stats()).bytes).toBe(20);
+  other[0].reset();
+  await events.next({ event: "closed", allocation: ALLOCATION, code: "reset" });
+  const grown = await dataPath.update(ALLOCATION, { cells: [{ cell: 0 }, { cell: 1 }] });
+  expect(grown[0]).toEqual({ cell: 0, ports });
+  await talk([connect(0, grown[1]!.ports[0]), connect(1, grown[1]!.ports[1])], "at a new cell");
+  await dataPath.release(ALLOCATION, "revoked");
+  expect(await Promise.all(spliced.map((leg) => leg.whenEnded()))).toEqual(["reset", "reset"]);
+});
+
+it("nobody else may use it at the same time", async () => {
+  await opened();
+  await expect(opened()).rejects.toThrow(
+    "another IST uses the kernel's data path (it holds the lock 'isthmus-ist-kernel')",
+  );
+});
+
+it("without the privilege it is not used, and the reason says so", () => {
+  const said = execFileSync(process.execPath, [child("choose")], { encoding: "utf8" });
+  expect(JSON.parse(said)).toEqual({
+    name: "userspace",
+    reason: "the kernel's data path cannot be used: CAP_NET_ADMIN is needed to use the module ist_splice",
+  });
+});
+
+it("ports are reserved, and those of other programs not taken", async () => {
+  const { dataPath } = await opened();
+  expect(readFileSync("/proc/sys/net/ipv4/ip_local_reserved_ports", "utf8")).toContain("20000-32767");
+  const program = createServer().listen(30_000, "127.0.0.1");
+  onTestFinished(() => void program.close());
+  await once(program, "listening");
+  const [cell] = await dataPath.allocate({ ...SPEC, cells: [{ cell: 0, ports: [30_000, 30_001] }] });
+  expect(cell!.ports[0]).not.toBe(30_000);
+  expect(cell!.ports[1]).toBe(30_001);
+});
+
+it("when the module is loaded anew the allocations are there again", async () => {
+  const { dataPath, events } = await opened();
+  const [cell] = await dataPath.allocate(SPEC);
+  const legs: [TestLeg, TestLeg] = [connect(0, cell!.ports[0]), connect(1, cell!.ports[1])];
+  await talk(legs, "before");
+  await events.next({ event: "established" });
+  const before = await dataPath.stats();
+  expect(before).toMatchObject({ splices: 1, bytes: 12 });
+  execFileSync("rmmod", ["ist_splice"]);
+  await events.next({ event: "closed", code: "reset" });
+  await expect(dataPath.update(ALLOCATION, { limits: SPEC.limits })).rejects.toMatchObject({ code: "internal" });
+  execFileSync("insmod", [MODULE]);
+  await vi.waitFor(async () => expect(await dataPath.stats()).toMatchObject({ cells: 1, splices: 0 }), 10_000);
+  expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells: [cell], splices: [] }]);
+  await talk([connect(0, cell!.ports[0]), connect(1, cell!.ports[1])], "after");
+  await events.next({ event: "established" });
+  expect((await dataPath.stats()).bytes).toBe(12 + 10);
+});
+
+it("events that were lost are told, and later ones come", async () => {
+  const { dataPath, events } = await opened();
+  const [cell] = await dataPath.allocate(SPEC);
+  // Nothing is received meanwhile.
+  execFileSync(process.execPath, [child("connect"), String(cell!.ports[0]), "2500"]);
+  await events.next({ event: "resynchronise" });
+  await talk([connect(0, cell!.ports[0]), connect(1, cell!.ports[1])], "later");
+  await events.next({ event: "established" });
+});
