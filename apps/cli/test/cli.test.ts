@@ -244,7 +244,9 @@ describe("with an account", () => {
     await alice.text("unsubscribe", "web@bob");
     const command = [process.execPath, "--conditions=source", MAIN, "--socket", alice.socket];
     const typed = [...command, "subscribe", "web@bob", "--wait", "30"].map((part) => `'${part}'`).join(" ");
-    const terminal = execFile("script", ["-qec", typed, "/dev/null"]);
+    // Where tests run unattended there may be no terminal to speak of.
+    const env = { PATH: process.env.PATH, TERM: "xterm-256color" };
+    const terminal = execFile("script", ["-qec", typed, "/dev/null"], { env });
     let shown = "";
     terminal.stdout!.on("data", (text: string) => (shown += text));
     await once(terminal, "close");
