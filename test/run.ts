@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 /**
  * Everything that `npm test` checks, after infra/setup/test.sh has set the machine up: style, dead code and types, then
- * the tests that need nothing but this host, then those in laboratories, which need root.
+ * the tests that need nothing but this host, then those in virtual machines and in laboratories, which need root.
  */
 interface Totals {
   passed: number;
@@ -65,6 +65,8 @@ check("style", "biome", ["ci", "--max-diagnostics=none", "."]);
 check("types", "tsc", ["-p", "tsconfig.tests.json"]);
 check("dead code", "knip", []);
 test("on this host", [], ["--project", "unit", ...without]);
+if (isRoot) test("in virtual machines", [], ["--project", "vm"]);
+else process.stdout.write("\n== in virtual machines: skipped, since they read root's files\n");
 if (isRoot) test("in laboratories", ["node", "test/lab/dist/enter.js"], ["--project", "lab"]);
 else process.stdout.write("\n== in laboratories: skipped, since network namespaces need root\n");
 rmSync(folder, { recursive: true, force: true });
