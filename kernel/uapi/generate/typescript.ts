@@ -1,4 +1,4 @@
-import { type Attribute, camel, FAMILY_VERSION, type Spec } from "./spec.ts";
+import { type Attribute, camel, checkValue, FAMILY_VERSION, type Spec } from "./spec.ts";
 
 const NUMBERS = ["u8", "u16", "u32"];
 
@@ -29,7 +29,9 @@ export function typescript(spec: Spec, source: string): string {
     "  attributes: {",
     ...spec["attribute-sets"].flatMap(({ name, attributes }) => [
       `    ${key(name)}: {`,
-      ...attributes.map((attribute, index) => `      ${camel(attribute.name)}: ${description(attribute, index + 1)},`),
+      ...attributes.map(
+        (attribute, index) => `      ${camel(attribute.name)}: ${description(spec, attribute, index + 1)},`,
+      ),
       "    },",
     ]),
     "  },",
@@ -70,11 +72,15 @@ function enumDoc({ doc, entries }: { doc?: string; entries: { name: string; doc?
   return [doc?.trim() ?? "", ...rows].join("\n");
 }
 
-function description(attribute: Attribute, type: number): string {
+function description(spec: Spec, attribute: Attribute, type: number): string {
   const parts = [`type: ${type}`, `kind: "${attribute.type}"`];
   if (attribute.enum) parts.push(`values: "${attribute.enum}"`);
   if (attribute["nested-attributes"]) parts.push(`of: "${attribute["nested-attributes"]}"`);
   if (attribute["multi-attr"]) parts.push("multi: true");
+  const { min, max, "min-len": minBytes, "max-len": maxBytes } = attribute.checks ?? {};
+  for (const [check, value] of Object.entries({ min, max, minBytes, maxBytes })) {
+    if (value !== undefined) parts.push(`${check}: ${checkValue(spec, value)}`);
+  }
   return `{ ${parts.join(", ")} }`;
 }
 

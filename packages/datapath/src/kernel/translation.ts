@@ -51,8 +51,11 @@ export function kernelLimits({ splices, idleMs, totalMs, bytes, bytesPerSecond }
   };
 }
 
+/** The kernel takes no less. */
+const LEAST_TIMEOUT_MS = 10;
+
 export function kernelTimeouts({ halfMs }: AllocationLimits, udpIdleMs: number): IstTimeouts {
-  return { half: halfMs, udp: udpIdleMs };
+  return { half: halfMs, udp: Math.max(LEAST_TIMEOUT_MS, Math.round(udpIdleMs)) };
 }
 
 export function kernelCell({ cell, ports }: CellPorts): IstCell {

@@ -42,6 +42,7 @@ async function talk([a, b]: [TestLeg, TestLeg], text: string): Promise<void> {
 
 it("cells and splices outlive a process that is killed, and the next one takes them over", async () => {
   const first = spawn(process.execPath, [child("allocate")], { stdio: ["ignore", "pipe", "inherit"] });
+  onTestFinished(() => void first.kill("SIGKILL"));
   const [line] = (await once(createInterface({ input: first.stdout }), "line")) as [string];
   const [{ ports }] = JSON.parse(line) as [CellPorts];
   const spliced: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
