@@ -147,6 +147,11 @@ describe("an opener, whatever happens in whatever order", () => {
   });
 
   it("gives an attempt three round trips, from 1 to 3 s", () => {
-    expect([undefined, 1, 400, 900, 5000].map(attemptTimeoutMs)).toEqual([1000, 1000, 1200, 2700, 3000]);
+    const alone = [undefined, 1, 400, 900, 5000].map((rttMs) => attemptTimeoutMs(rttMs, 0));
+    expect(alone).toEqual([1000, 1000, 1200, 2700, 3000]);
+  });
+
+  it("gives more where many are under way, but leaves some for another attempt", () => {
+    expect([1, 100, 1000].map((others) => attemptTimeoutMs(1, others))).toEqual([1005, 1500, 5000]);
   });
 });

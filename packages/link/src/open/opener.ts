@@ -8,12 +8,19 @@ const MOST_ATTEMPTS = 255;
 /** From the third attempt on there is a pause, so that a path that fails at once is not dialled in a tight loop. */
 const RETRY_PAUSE_MS = 250;
 
+/** What two slow hosts may need for each of many opens at once. */
+const EACH_OPEN_MS = 5;
+
 /**
  * How long one attempt may take until the peer's preface is there: three round trips, within reason: one lost SYN must
- * heal (1 s, RFC 6298), and a bad path must be left while there is time for others.
+ * heal (1 s, RFC 6298), and a bad path must be left while there is time for others. An attempt that is given up too early
+ * may have been joined by the peer already, and then the application is reset: so where many are under way, each has to
+ * wait for the others.
+ * @param others opens under way that are not joined
  */
-export function attemptTimeoutMs(rttMs: number | undefined): number {
-  return Math.min(3000, Math.max(1000, 3 * (rttMs ?? 0)));
+export function attemptTimeoutMs(rttMs: number | undefined, others: number): number {
+  const alone = Math.min(3000, Math.max(1000, 3 * (rttMs ?? 0)));
+  return Math.min(5000, alone + EACH_OPEN_MS * others);
 }
 
 export type OpenerCommand =

@@ -25,6 +25,8 @@ export class Opens implements StreamEnvironment {
   readonly #host: LinkHost;
   readonly #dialer: LegDialer;
   readonly #entries = new Map<Stream, Entry>();
+  /** Those that are not joined. */
+  readonly #unjoined = new Set<Stream>();
 
   constructor(link: Link, host: LinkHost, dialer: LegDialer) {
     this.#link = link;
@@ -55,7 +57,7 @@ export class Opens implements StreamEnvironment {
       openId,
       plain,
       open: { proto: "tcp", subscription, channel, opener },
-      timeoutMs: attemptTimeoutMs(this.#link.rttMs),
+      timeoutMs: this.#attemptTimeoutMs,
       choose: (attempt) => this.#link.chooseStream(attempt),
       carriesOpen: (rendezvous) => rendezvous.at === "direct" && !plain && this.#link.dialsDirect,
     });
@@ -102,7 +104,7 @@ export class Opens implements StreamEnvironment {
       generation: state.generation,
       openId: id,
       plain,
-      timeoutMs: attemptTimeoutMs(this.#link.rttMs),
+      timeoutMs: this.#attemptTimeoutMs,
     });
     state.answerers.set(id, stream);
     let isConnected = false;
@@ -120,8 +122,13 @@ export class Opens implements StreamEnvironment {
     return stream;
   }
 
+  get #attemptTimeoutMs(): number {
+    return attemptTimeoutMs(this.#link.rttMs, this.#unjoined.size);
+  }
+
   #enter(stream: Stream, subscription: string, app: Socket): void {
     this.#entries.set(stream, { subscription, timer: undefined });
+    this.#unjoined.add(stream);
     stream.attach(new SocketEndpoint(app));
     listenTo(app, {
       data: (chunk) => stream.appData(chunk),
@@ -164,7 +171,9 @@ export class Opens implements StreamEnvironment {
     const entry = this.#entries.get(stream);
     if (!entry) return;
     clearTimeout(entry.timer);
-    entry.timer = at === undefined ? undefined : setTimeout(() => stream.tick(), Math.max(0, at - performance.now()));
+    // Late timers come first in Node's turn: what has arrived meanwhile is read before time is said to be up.
+    const tick = (): void => void setImmediate(() => stream.tick());
+    entry.timer = at === undefined ? undefined : setTimeout(tick, Math.max(0, at - performance.now()));
   }
 
   dial(stream: Stream, leg: Leg): void {
@@ -177,6 +186,7 @@ export class Opens implements StreamEnvironment {
   }
 
   settled(stream: Stream, rendezvous: Rendezvous, outcome: LegOutcome): void {
+    if (outcome === "joined") this.#unjoined.delete(stream);
     this.#link.meetingSettled(rendezvous, outcome, { isOurs: stream instanceof OpenerStream });
   }
 
@@ -185,6 +195,7 @@ export class Opens implements StreamEnvironment {
     if (!entry) return;
     clearTimeout(entry.timer);
     this.#entries.delete(stream);
+    this.#unjoined.delete(stream);
     const state = this.#link.stateOf(stream.generation.id);
     const isOpener = stream instanceof OpenerStream;
     if (isOpener) state?.openers.delete(stream.openId);
