@@ -99,13 +99,9 @@ export class SessionGate {
       this.#refuse(socket, "503 Service Unavailable", "too-many-sessions");
       return;
     }
-    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const source = { address, remotePort: request.socket.remotePort ?? 0 };
-      this.#open.add(webSocket);
-      webSocket.once("close", () => this.#open.delete(webSocket));
-      webSocket.on("error", ignore);
-      void this.#logIn(webSocket, source);
-    });
+    // Nothing that lives as long as the session may be made in here, where it would keep the request.
+    const source = { address, remotePort: request.socket.remotePort ?? 0 };
+    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.#take(webSocket, source));
   };
 
   /**
@@ -135,6 +131,13 @@ export class SessionGate {
     // A peer that keeps its own half open would hold the socket.
     socket.once("finish", () => socket.destroy());
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nRetry-After: ${retry}\r\nContent-Length: 0\r\n\r\n`);
+  }
+
+  #take(webSocket: WebSocket, source: { address: string; remotePort: number }): void {
+    this.#open.add(webSocket);
+    webSocket.once("close", () => this.#open.delete(webSocket));
+    webSocket.on("error", ignore);
+    void this.#logIn(webSocket, source);
   }
 
   async #logIn(socket: WebSocket, source: { address: string; remotePort: number }): Promise<void> {
