@@ -9,7 +9,7 @@ import type { StateFile } from "./state-file.ts";
 const ANSWER_MS = 500;
 const LEASE_S = 3600;
 const RECONCILE_MS = 60_000;
-const MOST_PORTS_PER_USER = 256;
+const MOST_SOCKETS_PER_USER = 256;
 const LIST_TIMEOUT_MS = 30_000;
 
 /** A bind that was seen, and the socket that made it. */
@@ -53,8 +53,8 @@ export interface BindingOptions {
   answerMs?: number;
   /** Between two comparisons of what is with what ought to be. @default 60000 */
   reconcileMs?: number;
-  /** @default 256 */
-  mostPortsPerUser?: number;
+  /** Of those whose ports are mapped. @default 256 */
+  mostSocketsPerUser?: number;
   /** Addresses whose entries at the gateway are this host's. @default all of this host */
   ownAddresses?: () => readonly string[];
 }
@@ -106,15 +106,14 @@ export class Binding {
 
   /** The answer, after `answerMs` at the latest. The port must be taken on this host already. */
   async bind(request: BindRequest): Promise<BindAnswer> {
-    const { policy, state, gateway, answerMs = ANSWER_MS, mostPortsPerUser = MOST_PORTS_PER_USER } = this.#options;
+    const { policy, state, gateway, answerMs = ANSWER_MS, mostSocketsPerUser = MOST_SOCKETS_PER_USER } = this.#options;
     const reason = irrelevance(request, policy);
     if (reason !== undefined || request.protocol === "other") {
       return { answer: "ignored", reason: reason ?? "other-protocol" };
     }
     const { namespace, protocol, port, socket, pid, uid, program } = request;
     const key: PortKey = { namespace, protocol, port };
-    const isNew = state.owners(key).length === 0;
-    if (isNew && state.count(uid) >= mostPortsPerUser) return { answer: "ignored", reason: "quota" };
+    if (state.count(uid) >= mostSocketsPerUser) return { answer: "ignored", reason: "quota" };
     state.add(key, { socket, pid, uid, program, since: Math.floor(Date.now() / 1000) });
     this.#save();
     const worker = this.#workerFor(key, false);

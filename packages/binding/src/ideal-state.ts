@@ -37,6 +37,7 @@ export class IdealState {
   readonly nonceKey: Buffer;
   readonly #ports = new Map<string, { key: PortKey; owners: Map<string, Owner> }>();
   readonly #bySocket = new Map<string, PortKey>();
+  readonly #byUser = new Map<number, number>();
 
   constructor(stored?: StoredState) {
     this.tag = stored?.tag ?? randomBytes(4).toString("hex");
@@ -56,21 +57,21 @@ export class IdealState {
     return [...(this.#ports.get(nameOf(key))?.owners.values() ?? [])];
   }
 
-  /** How many ports a user holds. */
+  /** How many sockets of a user hold ports. */
   count(uid: number): number {
-    return this.ports.filter(({ owners }) => owners.some((one) => one.uid === uid)).length;
+    return this.#byUser.get(uid) ?? 0;
   }
 
   /** A socket is bound once; seen again, it is where it was seen last. */
   add(key: PortKey, one: Owner): void {
     const socketName = `${key.namespace} ${one.socket}`;
-    const before = this.#bySocket.get(socketName);
-    if (before && nameOf(before) !== nameOf(key)) this.remove(key.namespace, one.socket);
+    this.remove(key.namespace, one.socket);
     const name = nameOf(key);
     const entry = this.#ports.get(name) ?? { key, owners: new Map<string, Owner>() };
     entry.owners.set(one.socket, one);
     this.#ports.set(name, entry);
     this.#bySocket.set(socketName, key);
+    this.#byUser.set(one.uid, this.count(one.uid) + 1);
   }
 
   /** The port that the socket was on, if it was known. */
@@ -79,7 +80,14 @@ export class IdealState {
     const key = this.#bySocket.get(socketName);
     if (!key) return undefined;
     this.#bySocket.delete(socketName);
-    this.#ports.get(nameOf(key))?.owners.delete(socket);
+    const owners = this.#ports.get(nameOf(key))?.owners;
+    const uid = owners?.get(socket)?.uid;
+    owners?.delete(socket);
+    if (uid !== undefined) {
+      const left = this.count(uid) - 1;
+      if (left > 0) this.#byUser.set(uid, left);
+      else this.#byUser.delete(uid);
+    }
     return key;
   }
 

@@ -113,12 +113,12 @@ describe("a bind", () => {
 
   it("beyond a user's share is ignored; another user has one of his own", async () => {
     const gateway = new MemoryGateway();
-    const binding = await start(gateway, { mostPortsPerUser: 2 });
+    const binding = await start(gateway, { mostSocketsPerUser: 2 });
     const [first] = [bindOf(10_000)];
     await binding.bind(first!);
     await binding.bind(bindOf(10_001));
     expect(await binding.bind(bindOf(10_002))).toEqual({ answer: "ignored", reason: "quota" });
-    expect(await binding.bind(bindOf(10_001))).toEqual({ answer: "succeeded" });
+    expect(await binding.bind(bindOf(10_001))).toEqual({ answer: "ignored", reason: "quota" });
     expect(await binding.bind(bindOf(10_003, { uid: 1001 }))).toEqual({ answer: "succeeded" });
     binding.close("", first!.socket);
     await binding.idle();
