@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { type CommandResult, type Node, ORDINARY_UID, type Program } from "@isthmus/lab";
 import type { LocalApiReply } from "@isthmus/protocol";
-import { appProgram, NODE } from "./programs.ts";
+import { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
 import { until } from "./until.ts";
 
 export type Status = LocalApiReply<"status">;
@@ -54,7 +54,7 @@ export class Daemon {
       uid: this.#uid,
       env: this.#env,
     });
-    await this.#program.waitForOutput(/"msg":"ready"/);
+    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS);
     return this;
   }
 

@@ -2,7 +2,7 @@ export { Daemon, type DaemonOptions, portOf, readSample, type Status, type Subsc
 export { Deployment, type DeploymentOptions, type TwoHomes, twoHomes } from "./deployment.ts";
 export { HomeGateway, type HomeGatewayOptions } from "./home-gateway.ts";
 export { LanPort } from "./lan-port.ts";
-export { appProgram, NODE } from "./programs.ts";
+export { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
 export { Isb, Ist } from "./servers.ts";
 export {
   Exim,

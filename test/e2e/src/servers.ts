@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Node, Program } from "@isthmus/lab";
 import { readSample } from "./daemon.ts";
-import { appProgram, NODE } from "./programs.ts";
+import { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
 import { until } from "./until.ts";
 
 /** A process of an operator: ISB or IST, with its admin address inside the node. */
@@ -31,7 +31,7 @@ abstract class Server {
       name: this.app,
       env: this.#env,
     });
-    await this.#program.waitForOutput(/"msg":"ready"/);
+    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS);
     return this;
   }
 
@@ -85,7 +85,8 @@ export class Isb extends Server {
   }
 
   async #make(args: string[]): Promise<string> {
-    const text = await this.node.read(NODE, [appProgram("isb"), "--data", this.folder, ...args, "--json"]);
+    const command = [appProgram("isb"), "--data", this.folder, ...args, "--json"];
+    const text = await this.node.read(NODE, command, { timeoutMs: START_TIMEOUT_MS });
     return (JSON.parse(text) as { invite: string }).invite;
   }
 
@@ -114,6 +115,7 @@ export class Ist extends Server {
 
   /** Takes the invite of an ISB; to be called before the start. */
   async join(invite: string): Promise<void> {
-    await this.node.read(NODE, [appProgram("ist"), "--data", this.folder, "join", invite]);
+    const command = [appProgram("ist"), "--data", this.folder, "join", invite];
+    await this.node.read(NODE, command, { timeoutMs: START_TIMEOUT_MS });
   }
 }
