@@ -188,7 +188,7 @@ static int run_tcp(int argc, char **argv)
 	usleep(1000 * word_of(count, words, "wait"));
 	if (word_of(count, words, "half") && !out.left)
 		shutdown(sock, SHUT_WR);
-	while (open && (out.left || in.left || sending)) {
+	while (out.left || in.left || sending) {
 		struct pollfd poll_for = { .fd = sock };
 
 		if (!out.left && sending && !word_of(count, words, "hold")) {
@@ -200,7 +200,8 @@ static int run_tcp(int argc, char **argv)
 		}
 		if (!out.left && !in.left)
 			break;
-		poll_for.events = POLLIN | (out.left ? POLLOUT : 0);
+		poll_for.events = (open ? POLLIN : 0) |
+				  (out.left ? POLLOUT : 0);
 		if (poll(&poll_for, 1, 60000) <= 0) {
 			printf("nothing for a minute, %llu to send, %llu to come\n",
 			       (unsigned long long)out.left,
@@ -209,16 +210,16 @@ static int run_tcp(int argc, char **argv)
 		}
 		if (poll_for.revents & POLLOUT)
 			send_some(sock, &out);
-		if (poll_for.revents & (POLLIN | POLLHUP | POLLERR)) {
+		if (open && poll_for.revents & (POLLIN | POLLHUP | POLLERR)) {
 			open = receive_some(sock, &in);
+			if (!open && in.left) {
+				printf("end of stream, %llu bytes missing\n",
+				       (unsigned long long)in.left);
+				return 1;
+			}
 			if (word_of(count, words, "slow"))
 				usleep(20000);
 		}
-	}
-	if (in.left) {
-		printf("end of stream, %llu bytes missing\n",
-		       (unsigned long long)in.left);
-		return 1;
 	}
 	usleep(1000 * word_of(count, words, "hold"));
 	if (word_of(count, words, "reset")) {
