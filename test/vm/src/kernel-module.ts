@@ -18,7 +18,7 @@ export function buildModule(name: string, kernel: Kernel): KernelModule {
   const folder = join(KERNEL_FOLDER, name);
   const { status, stdout, stderr } = spawnSync(
     "nice",
-    ["-n", "10", "make", "--no-print-directory", "-C", folder, `KVERSION=${kernel.version}`],
+    ["-n", "10", "make", "--no-print-directory", "-C", folder, `KVERSION=${kernel.version}`, `KDIR=${kernel.build}`],
     { encoding: "utf8", maxBuffer: 64 * 1024 * 1024 },
   );
   const log = stdout + stderr;

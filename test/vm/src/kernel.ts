@@ -1,14 +1,20 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { VmError } from "./vm-error.ts";
 
+const DEBUG_TREE = resolve(import.meta.dirname, "../build/debug/linux-source-6.1");
 const MODULES = "/lib/modules";
 
-/** A kernel that Debian installed: its image, its modules and the headers to build others for it. */
+/** A kernel and what it takes to build modules for it. */
 export interface Kernel {
   /** As `uname -r` says in it. */
   readonly version: string;
   readonly image: string;
+  /** Its headers, or its whole tree. */
+  readonly build: string;
+  /** It has everything built in that a guest needs, and no modules of its own. */
+  readonly isWhole?: boolean;
 }
 
 /** Kernels with image, modules and headers, the oldest first. */
@@ -17,11 +23,20 @@ export function installedKernels(): Kernel[] {
   return readdirSync(MODULES)
     .filter((version) => existsSync(`/boot/vmlinuz-${version}`) && existsSync(`${MODULES}/${version}/build/Makefile`))
     .sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
-    .map((version) => ({ version, image: `/boot/vmlinuz-${version}` }));
+    .map((version) => ({ version, image: `/boot/vmlinuz-${version}`, build: `${MODULES}/${version}/build` }));
+}
+
+/** The kernel of debug/build.sh. @throws VmError when it was not built */
+export function debugKernel(): Kernel {
+  const release = join(DEBUG_TREE, "include/config/kernel.release");
+  const image = join(DEBUG_TREE, "arch/x86/boot/bzImage");
+  if (!existsSync(image)) throw new VmError("there is no debug kernel: run test/vm/debug/build.sh");
+  return { version: readFileSync(release, "utf8").trim(), image, build: DEBUG_TREE, isWhole: true };
 }
 
 /** Files of modules and of all that they need, in the order in which they are to be loaded. */
-export function moduleFiles({ version }: Kernel, names: readonly string[]): string[] {
+export function moduleFiles({ version, isWhole = false }: Kernel, names: readonly string[]): string[] {
+  if (isWhole) return [];
   const files = names.flatMap((name) =>
     run("modprobe", ["-S", version, "--show-depends", name])
       .toString()
