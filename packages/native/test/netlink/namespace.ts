@@ -2,13 +2,16 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
+/** An ordinary user needs a user namespace too; root may be where there are none (in a chroot). */
+const UNSHARE = process.getuid?.() === 0 ? "-n" : "-rn";
+
 /** Whether this user may make network namespaces of their own here; else the tests in them are skipped. */
-export const hasNamespaces: boolean = spawnSync("unshare", ["-rn", "ip", "link"]).status === 0;
+export const hasNamespaces: boolean = spawnSync("unshare", [UNSHARE, "ip", "link"]).status === 0;
 
 /** Runs a program of child/ in a new network namespace, with every right there, and reads what it prints as JSON. */
 export async function inNamespace<T>(program: string): Promise<T> {
   const file = fileURLToPath(new URL(`child/${program}.ts`, import.meta.url));
-  const child = spawn("unshare", ["-rn", process.execPath, "--conditions=source", file], {
+  const child = spawn("unshare", [UNSHARE, process.execPath, "--conditions=source", file], {
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 60_000,
     killSignal: "SIGKILL",
