@@ -251,7 +251,8 @@ static int run_udp(char **argv)
 	int count = atoi(argv[4]), size = atoi(argv[5]), good = 0, sent = 0;
 	static unsigned char buffer[CHUNK_BYTES], expected[CHUNK_BYTES];
 	int sock = open_leg(SOCK_DGRAM, argv);
-	double until = now() + atof(argv[6]);
+	double start = now(), until = start + atof(argv[6]);
+	double pace = atof(argv[6]) * 0.9 / count;
 	struct stream stream = { .state = 88172645463325252ull };
 
 	for (int i = 0; i < size; i++)
@@ -259,13 +260,14 @@ static int run_udp(char **argv)
 	while (now() < until) {
 		struct pollfd poll_for = { .fd = sock, .events = POLLIN };
 
-		if (sent < count) {
+		/* Evenly over most of the time, since the peer may come late. */
+		if (sent < count && now() > start + sent * pace) {
 			if (send(sock, expected, size, 0) < 0 &&
 			    errno != ECONNREFUSED)
 				die("send");
 			sent++;
 		}
-		if (poll(&poll_for, 1, sent < count ? 5 : 100) > 0) {
+		if (poll(&poll_for, 1, 50) > 0) {
 			ssize_t got = recv(sock, buffer, sizeof(buffer), 0);
 
 			if (got < 0)

@@ -129,7 +129,7 @@ export class RelayHosts {
     const leg = (side: 0 | 1): string => {
       const host = side === 0 ? HOSTS.a : HOSTS.b;
       const [own, ist] = families[side] === 4 ? [host.v4, host.ist4] : [host.v6, host.ist6];
-      return `udp ${own} 0 ${ist} ${ports[side]} ${count} ${size} 2`;
+      return `udp ${own} 0 ${ist} ${ports[side]} ${count} ${size} 6`;
     };
     const outputs = await this.legs(leg(0), leg(1));
     return outputs.map((output) => Number(/received (\d+)/.exec(output)![1])) as [number, number];

@@ -220,8 +220,8 @@ NFT`,
       const ports = await cell();
       const [a, b] = [HOSTS.a, HOSTS.b];
       const { output } = await vm.run(`
-        ip netns exec a ${vm.guestShare}/leg tcp ${a.v4} 0 ${a.ist4} ${ports[0]} 10 1 1000 2 &
-        ip netns exec b ${vm.guestShare}/leg tcp ${b.v4} 0 ${b.ist4} ${ports[1]} 10 2 1000 1 &
+        ip netns exec a ${vm.guestShare}/leg tcp ${a.v4} 0 ${a.ist4} ${ports[0]} 10 1 1000 2 hold 9 &
+        ip netns exec b ${vm.guestShare}/leg tcp ${b.v4} 0 ${b.ist4} ${ports[1]} 10 2 1000 1 hold 9 &
         sleep 1
         ip netns exec i ${vm.guestShare}/istctl del ${next}
         wait
@@ -270,8 +270,8 @@ NFT`,
       expect((await hosts.stats()).r7).toMatch(/^1\//);
       await hosts.istctl(`set ${next} limit bytes 0 limit idle 700`);
       const idle = await vm.run(`
-        ip netns exec a ${vm.guestShare}/leg tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 10 1 1000 2 &
-        ip netns exec b ${vm.guestShare}/leg tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 10 2 1000 1; wait
+        ip netns exec a ${vm.guestShare}/leg tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 10 1 1000 2 hold 9 &
+        ip netns exec b ${vm.guestShare}/leg tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 10 2 1000 1 hold 9; wait
       `);
       expect(idle.output.match(/Connection reset by peer/g)).toHaveLength(2);
     });
