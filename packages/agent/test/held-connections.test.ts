@@ -3,6 +3,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { afterEach, expect, onTestFinished, test, vi } from "vitest";
 import { HeldConnections } from "../src/held-connections.ts";
 import { client, endOf } from "./support/programs.ts";
+import { turnsUntil } from "./support/turns.ts";
 
 const held = new HeldConnections();
 afterEach(() => {
@@ -46,7 +47,7 @@ test("a held connection is reset when its time is over", async () => {
     connect({ host: "127.0.0.1", port: Number(address.split(":")[1]) }).on("error", () => undefined),
     "connect",
   );
-  while (accepted.length < 2) await new Promise(setImmediate);
+  await turnsUntil(() => accepted.length === 2);
   vi.advanceTimersByTime(9999);
   expect(accepted.map(({ destroyed }) => destroyed)).toEqual([false, false]);
   vi.advanceTimersByTime(1);

@@ -10,6 +10,7 @@ import { listenOnSocket, StateLock } from "../src/index.ts";
 import { temporaryFolder } from "./support/folder.ts";
 import { echoService, service } from "./support/local-service.ts";
 import { ScriptedIsb } from "./support/scripted-isb.ts";
+import { turnsUntil } from "./support/turns.ts";
 import { call, read } from "./support/unix-http.ts";
 import { device, TestAgent, type TestAgentOptions, World } from "./support/world.ts";
 
@@ -250,7 +251,7 @@ describe("the log over the local API", () => {
     const ended = new Promise((resolve) => stopped.once("close", resolve));
     const line = "x".repeat(100_000);
     for (let n = 0; n < 30; n++) daemon.logs.write(line);
-    while (heard < 30 * 100_001) await new Promise(setImmediate);
+    await turnsUntil(() => heard === 30 * 100_001);
     vi.advanceTimersByTime(9999);
     daemon.logs.write(line);
     await new Promise(setImmediate);
@@ -260,7 +261,7 @@ describe("the log over the local API", () => {
     await ended;
     expect(stopped.complete).toBe(false);
     daemon.logs.write(line);
-    while (heard < 32 * 100_001) await new Promise(setImmediate);
+    await turnsUntil(() => heard === 32 * 100_001);
     reading.destroy();
   });
 });

@@ -6,6 +6,7 @@ import { formatHostPort, type HostPort } from "@isthmus/protocol";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { type ClientFlow, LocalListener } from "../src/local-listener.ts";
 import { client, endOf } from "./support/programs.ts";
+import { turnsUntil } from "./support/turns.ts";
 
 const ANY: HostPort = { host: "127.0.0.1", port: 0 };
 
@@ -143,7 +144,7 @@ describe("a listener", () => {
       socket.bind(10_000 + n, "127.0.0.77");
       await once(socket, "listening");
       socket.send("x", address.port, address.host);
-      while (heard.datagrams.length <= n) await new Promise(setImmediate);
+      await turnsUntil(() => heard.datagrams.length > n);
       socket.close();
     }
     expect(heard.closed).toEqual([0]);
