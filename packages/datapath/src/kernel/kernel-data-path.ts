@@ -170,12 +170,15 @@ export class KernelDataPath implements DataPath {
     const added = cells?.filter(({ cell }) => !known.has(cell)) ?? [];
     const removed = cells ? known.cells.filter(({ cell }) => !cells.some((each) => each.cell === cell)) : [];
     await this.#withPorts(added, async (opened) => {
-      await this.#request("alloc-set", {
-        ...settings,
-        id: known.id,
-        cell: opened.map(kernelCell),
-        removeCell: removed.map(({ cell }) => cell),
-      });
+      // Without the module it is known here alone, until that is back; only new cells must be somewhere.
+      if (this.#ist || opened.length > 0) {
+        await this.#request("alloc-set", {
+          ...settings,
+          id: known.id,
+          cell: opened.map(kernelCell),
+          removeCell: removed.map(({ cell }) => cell),
+        });
+      }
       known.change(settings);
       known.add(opened);
     });
@@ -187,7 +190,7 @@ export class KernelDataPath implements DataPath {
     const known = this.#allocations.get(allocation);
     if (!known) return;
     try {
-      await this.#request("alloc-del", { id: known.id, reason: reasonOf(code) });
+      if (this.#ist) await this.#request("alloc-del", { id: known.id, reason: reasonOf(code) });
     } catch (error) {
       if ((error as IsthmusError).code !== "unknown-allocation") throw error;
     }
@@ -256,11 +259,13 @@ export class KernelDataPath implements DataPath {
 
   /** Says that somebody cares for the allocations. */
   async #claim(): Promise<void> {
+    if (!this.#ist) return;
     const claims = Array.from(this.#allocations.values(), ({ id }) =>
       this.#request("alloc-set", { id, lifetime: BigInt(ABANDONED_MS) }),
     );
-    for (const { status, ...result } of await Promise.allSettled(claims)) {
-      if (status === "rejected") this.#options.logger.warn({ ...result }, "an allocation could not be claimed");
+    for (const claim of await Promise.allSettled(claims)) {
+      if (claim.status === "fulfilled") continue;
+      this.#options.logger.warn({ err: claim.reason as unknown }, "an allocation could not be claimed");
     }
   }
 
@@ -397,7 +402,7 @@ export class KernelDataPath implements DataPath {
   }
 
   #connected(): Ist {
-    if (!this.#ist) throw new IsthmusError("internal", "the kernel's data path is not loaded");
+    if (!this.#ist) throw new IsthmusError("ist-full", "the kernel's data path is not loaded");
     return this.#ist;
   }
 

@@ -105,13 +105,19 @@ it("when the module is loaded anew the allocations are there again", async () =>
   expect(before).toMatchObject({ splices: 1, bytes: 12 });
   execFileSync("rmmod", ["ist_splice"]);
   await events.next({ event: "closed", code: "reset" });
-  await expect(dataPath.update(ALLOCATION, { limits: SPEC.limits })).rejects.toMatchObject({ code: "internal" });
+  const more = { cells: [{ cell: 0 }, { cell: 1 }] };
+  await expect(dataPath.update(ALLOCATION, more)).rejects.toMatchObject({ code: "ist-full" });
+  expect(await dataPath.update(ALLOCATION, { limits: { ...SPEC.limits, splices: 1 } })).toEqual([cell]);
   execFileSync("insmod", [MODULE]);
   await vi.waitFor(async () => expect(await dataPath.stats()).toMatchObject({ cells: 1, splices: 0 }), 10_000);
   expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells: [cell], splices: [] }]);
   await talk([connect(0, cell!.ports[0]), connect(1, cell!.ports[1])], "after");
   await events.next({ event: "established" });
   expect((await dataPath.stats()).bytes).toBe(12 + 10);
+  // The limit that came while the module was away.
+  connect(0, cell!.ports[0]);
+  connect(1, cell!.ports[1]);
+  await events.next({ event: "closed", code: "splice-limit" });
 });
 
 it("events that were lost are told, and later ones come", async () => {
