@@ -34,7 +34,11 @@ and gone, divided by the number; both once it does not fall any more.`,
 
     const lost = await hold(WARM_UP);
     await client.call("release", {}, TIMEOUT_MS);
-    await until("nothing is open", async () => ((await bob.metric("isthmus_daemon_streams")) === 0 ? true : undefined));
+    await until(
+      "nothing is open",
+      async () => ((await bob.metric("isthmus_daemon_streams")) === 0 ? true : undefined),
+      TIMEOUT_MS,
+    );
     say("waiting for memory to settle");
     const before = await settledMemory(programs);
     say(`opening ${CONNECTIONS} connections`);

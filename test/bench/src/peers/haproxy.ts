@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { type TwoHomes, until } from "@isthmus/e2e";
 import type { Node, Program } from "@isthmus/lab";
 import { forwardPort } from "../homes.ts";
-import type { Path } from "./path.ts";
+import { type Path, READY_MS } from "./path.ts";
 
 /** Where each of them listens. */
 const PORT = 7000;
@@ -51,8 +51,12 @@ listen forward
 
 /** Waits until something on the node takes TCP connections there. */
 export function untilListening(node: Node, address: string): Promise<true> {
-  return until(`${address} on ${node.name} is open`, async () => {
-    const sockets = await node.read("ss", ["-Hltn"]);
-    return sockets.split("\n").some((line) => line.split(/\s+/)[3] === address) ? true : undefined;
-  });
+  return until(
+    `${address} on ${node.name} is open`,
+    async () => {
+      const sockets = await node.read("ss", ["-Hltn"]);
+      return sockets.split("\n").some((line) => line.split(/\s+/)[3] === address) ? true : undefined;
+    },
+    READY_MS,
+  );
 }

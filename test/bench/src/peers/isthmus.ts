@@ -1,5 +1,5 @@
 import { type TwoHomes, until } from "@isthmus/e2e";
-import type { Path } from "./path.ts";
+import { type Path, READY_MS } from "./path.ts";
 
 /**
  * The service at `port` of bob's loopback address as alice uses it, over an IST. Ready when both daemons have joined
@@ -13,10 +13,14 @@ export async function isthmusPath(
   const mode = plain ? ["--plain"] : [];
   await bob.provide(name, "--tcp", `127.0.0.1:${port}`, "--allow", "alice", ...mode);
   await alice.subscribe(`${name}@bob`, "--listen", `127.0.0.1:${listen}`, ...mode);
-  await until("both daemons have joined at the IST", async () => {
-    const { subscriptions } = await alice.status();
-    return subscriptions.find(({ service }) => service === name)?.tcp?.path === "cell" ? true : undefined;
-  });
+  await until(
+    "both daemons have joined at the IST",
+    async () => {
+      const { subscriptions } = await alice.status();
+      return subscriptions.find(({ service }) => service === name)?.tcp?.path === "cell" ? true : undefined;
+    },
+    READY_MS,
+  );
   return {
     name: plain ? "Isthmus, plain" : "Isthmus, sealed",
     host: "127.0.0.1",

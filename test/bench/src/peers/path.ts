@@ -1,5 +1,8 @@
 import type { Program } from "@isthmus/lab";
 
+/** How long a path may take to be there, on a machine that has much else to do. */
+export const READY_MS = 60_000;
+
 /** A way from home A to a service of home B. */
 export interface Path {
   name: string;
