@@ -99,7 +99,7 @@ export class Daemon {
   }
 
   /** Waits until the daemon's status is as wanted. */
-  statusWhen(what: string, isGood: (status: Status) => boolean, timeoutMs = 10_000): Promise<Status> {
+  statusWhen(what: string, isGood: (status: Status) => boolean, timeoutMs = 40_000): Promise<Status> {
     return until(
       what,
       async () => {

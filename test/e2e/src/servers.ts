@@ -53,7 +53,7 @@ abstract class Server {
     return readSample(await this.metrics(), sample);
   }
 
-  async ready(timeoutMs = 10_000): Promise<void> {
+  async ready(timeoutMs = 40_000): Promise<void> {
     await until(
       `the ${this.app} on ${this.node.name} is ready`,
       async () => {

@@ -20,7 +20,7 @@ export interface CommandOptions {
   timeoutMs?: number;
 }
 
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 40_000;
 
 /** Runs a command to its end. @throws LabError when it cannot start or takes too long; a status is no error here. */
 export function runCommand(file: string, args: string[], options: CommandOptions = {}): Promise<CommandResult> {

@@ -22,7 +22,8 @@ export interface ProgramOptions {
   ends?: boolean;
 }
 
-const TIMEOUT_MS = 10_000;
+/** On a busy machine a program may take its time to start; whoever means a deadline gives one. */
+const TIMEOUT_MS = 40_000;
 
 /** A program that runs for some time, with all it wrote. */
 export class Program {
