@@ -69,7 +69,7 @@ export class RelayHosts {
   }
 
   async remove(): Promise<void> {
-    await this.vm.check("for host in a i r b; do ip netns del $host; done");
+    await this.vm.check("for host in $(ls /run/netns); do ip netns del $host; done");
   }
 
   /** Asks the module on the relay. @throws VmError with the kernel's text */

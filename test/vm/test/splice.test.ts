@@ -298,8 +298,9 @@ NFT`,
       ["del 1000", "id: there is no such allocation"],
       ["set 1000 lifetime 5", "id: there is no such allocation"],
       ["kill 99999", "id: there is no such splice"],
-      ["raw 1 00", "id: required"],
-      ["raw 1 0500010001000000", "Attribute failed policy validation|Invalid attribute length|Numerical result"],
+      ["raw 1 08000c0001000000", "id: required"],
+      ["raw 1 00", "bytes leftover after parsing attributes"],
+      ["raw 1 0500010001000000", "invalid attribute length"],
       ["raw 1 0800ff7f00000000", "Unknown attribute type"],
       ["raw 99 00", "Operation not supported"],
     ])("refuses `%s` with a text", async (words, text) => {
@@ -334,6 +335,20 @@ NFT`,
       expect([shown(5000), shown(5001), shown(5002)]).toEqual([90, 80, 80]);
       for (let n = 0; n < 3; n++) await hosts.istctl(`del ${5000 + n}`);
     });
+  });
+
+  it("outlives the removal of a namespace with busy splices", async () => {
+    const ports = await cell();
+    await vm.run(`
+      ip netns exec a timeout 20 ${vm.guestShare}/leg tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 100000000 1 100000000 2 &
+      ip netns exec b timeout 20 ${vm.guestShare}/leg tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 100000000 2 100000000 1 &
+      sleep 2
+      ip netns del i
+      wait
+    `);
+    await hosts.remove();
+    hosts = await RelayHosts.on(vm);
+    await hosts.transfer(await cell(), { bytes: 100_000 });
   });
 
   it("can be unloaded under traffic, and loaded again", async () => {
