@@ -2,6 +2,7 @@ import type { IstMeeting, Link } from "@isthmus/link";
 import {
   ALLOCATION_PREFIX_BYTES,
   addressedFrame,
+  type Cell,
   type Code,
   fingerprintOf,
   type IstAddress,
@@ -37,6 +38,8 @@ interface Membership {
   link: Link;
   meeting: IstMeeting;
   unusedSince?: number | undefined;
+  /** What the IST said since the join was asked for. It is newer than the answer, which may come behind it. */
+  said?: { cells?: readonly Cell[]; peerJoined?: boolean };
 }
 
 /** The session to one IST, and the allocations that this side has there. */
@@ -71,8 +74,10 @@ class IstConnection {
         requests: {
           cells: (_session, { allocation, cells }) => {
             const member = this.members.get(allocation);
-            member?.meeting.updateCells(cells);
-            member?.link.meetingReady();
+            if (!member) return {};
+            member.said = { ...member.said, cells };
+            member.meeting.updateCells(cells);
+            member.link.meetingReady();
             return {};
           },
         },
@@ -80,6 +85,7 @@ class IstConnection {
           peer: (_session, { allocation, joined }) => {
             const member = this.members.get(allocation);
             if (!member) return;
+            member.said = { ...member.said, peerJoined: joined };
             member.meeting.peerJoined = joined;
             if (joined) member.link.meetingReady();
           },
@@ -143,16 +149,18 @@ class IstConnection {
     const { meeting, link } = member;
     const { allocation, ticket } = meeting.offer;
     if (this.members.get(allocation) !== member || this.session.state !== "up") return;
+    member.said = {};
     try {
       const reply = await this.session.request("join", { allocation, ticket });
       if (this.members.get(allocation) !== member) return;
-      meeting.setJoined(parseOrigin(this.session.origin)!, reply.cells, reply.limits, {
+      const { cells, peerJoined } = { ...reply, ...member.said };
+      meeting.setJoined(parseOrigin(this.session.origin)!, cells, reply.limits, {
         grow: (cells) => this.#grow(member, cells),
         shrink: (cells) => this.#shrink(member, cells),
       });
-      meeting.peerJoined = reply.peerJoined;
+      meeting.peerJoined = peerJoined;
       link.rttMs = this.session.rttMs === undefined ? undefined : 2 * this.session.rttMs;
-      this.#logger.info({ allocation, cells: reply.cells }, "allocation joined");
+      this.#logger.info({ allocation, cells }, "allocation joined");
       link.meetingReady();
     } catch (error) {
       const { code } = toIsthmusError(error);

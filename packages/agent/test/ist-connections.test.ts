@@ -88,6 +88,19 @@ describe("allocations", () => {
     expect(meeting.cells).toEqual([4]);
   });
 
+  test("believe what came before the answer to the join, since it is newer", async () => {
+    const ist = await ScriptedIst.start();
+    const { use, obtain } = setUp();
+    const offer = ist.offer();
+    ist.onJoin = async () => {
+      ist.session.event("peer", { allocation: offer.allocation, joined: false });
+      await ist.session.request("cells", { allocation: offer.allocation, cells: [{ cell: 4, port: 20_004 }] });
+    };
+    const meeting = use(obtain(), offer);
+    await joined(meeting);
+    expect(meeting).toMatchObject({ cells: [4], peerJoined: false });
+  });
+
   test("that the IST releases, or does not know, are replaced", async () => {
     const ist = await ScriptedIst.start();
     const { use, obtain, replaced } = setUp();

@@ -17,7 +17,10 @@ const cellNumber = z
 export const istDaemon = {
   toServer: {
     requests: {
-      /** Takes this side of an allocation: the session's source address may use its cells from the answer on. */
+      /**
+       * Takes this side of an allocation: the session's source address may use its cells from the answer on. What `cells`
+       * and `peer` say may come before the answer, and is newer than what that says.
+       */
       join: {
         request: z.object({ allocation: hexId, ticket: base64url(16) }),
         reply: z.object({
