@@ -44,12 +44,7 @@ export class RelayMetrics {
     this.#closed = metrics.counter("closed_total", "Legs and splices that ended or were refused", ["at", "reason"]);
     this.#dropped = metrics.counter("packets_dropped_total", "Packets that were not forwarded", ["reason"]);
     this.#bytes = metrics.counter("bytes_total", "Bytes forwarded, both ways together", ["at"]);
-    metrics.info(
-      "data_path_info",
-      "What moves the bytes, and why that",
-      ["driver", "why"],
-      () => gauges()?.dataPath,
-    );
+    metrics.info("data_path_info", "What moves the bytes, and why that", ["driver", "why"], () => gauges()?.dataPath);
     metrics.gauge("sessions", "Sessions of daemons", () => gauges()?.sessions ?? 0);
     metrics.gauge("allocations", "Living allocations", () => gauges()?.allocations ?? 0);
     metrics.gauge("brokers_up", "ISBs whose session is up", () => gauges()?.brokersUp ?? 0);
