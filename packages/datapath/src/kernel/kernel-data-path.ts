@@ -68,6 +68,8 @@ export interface KernelOptions {
   logger: Logger;
   /** Local addresses of the cells; the module takes ports on all of them and can have none. */
   bind?: readonly string[];
+  /** Room for events while this process is busy; by default 4 MiB. */
+  eventBufferBytes?: number;
 }
 
 /**
@@ -223,7 +225,8 @@ export class KernelDataPath implements DataPath {
 
   /** Finds the module and listens to it. @throws NetlinkError */
   async #connect(): Promise<Ist> {
-    const ist = await GenericFamily.open(IST_FAMILY);
+    const { eventBufferBytes } = this.#options;
+    const ist = await GenericFamily.open(IST_FAMILY, eventBufferBytes === undefined ? {} : { eventBufferBytes });
     try {
       ist.subscribe(["events"], {
         onEvent: (event) => this.#take(event),

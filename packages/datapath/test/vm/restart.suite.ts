@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
-import { type CellPorts, DEFAULT_PORTS, KernelDataPath } from "@isthmus/datapath";
+import { type CellPorts, DEFAULT_PORTS, KernelDataPath, type KernelOptions } from "@isthmus/datapath";
 import { EventLog, type TestLeg } from "@isthmus/datapath/testing";
 import { silentLogger } from "@isthmus/service";
 import { afterEach, expect, it, onTestFinished, vi } from "vitest";
@@ -18,9 +18,9 @@ function child(program: string): string {
   return new URL(`child/${program}.ts`, import.meta.url).pathname;
 }
 
-async function opened(): Promise<{ dataPath: KernelDataPath; events: EventLog }> {
+async function opened(options: Partial<KernelOptions> = {}): Promise<{ dataPath: KernelDataPath; events: EventLog }> {
   const events = new EventLog();
-  const dataPath = new KernelDataPath({ logger: silentLogger() });
+  const dataPath = new KernelDataPath({ logger: silentLogger(), ...options });
   await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
   onTestFinished(() => dataPath.close());
   return { dataPath, events };
@@ -121,10 +121,10 @@ it("when the module is loaded anew the allocations are there again", async () =>
 });
 
 it("events that were lost are told, and later ones come", async () => {
-  const { dataPath, events } = await opened();
+  const { dataPath, events } = await opened({ eventBufferBytes: 8192 });
   const [cell] = await dataPath.allocate(SPEC);
   // Nothing is received meanwhile.
-  execFileSync(process.execPath, [child("connect"), String(cell!.ports[0]), "2500"]);
+  execFileSync(process.execPath, [child("connect"), String(cell!.ports[0]), "100"]);
   await events.next({ event: "resynchronise" });
   await talk([connect(0, cell!.ports[0]), connect(1, cell!.ports[1])], "later");
   await events.next({ event: "established" });
