@@ -1,8 +1,12 @@
-import { Deployment } from "@isthmus/e2e";
+import { Deployment, portOf } from "@isthmus/e2e";
 import { type HomeOptions, Lab } from "@isthmus/lab";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { allWhole, EchoClient, EchoServer } from "./fixtures/echo.ts";
 import { exercise, type Paths } from "./fixtures/exercise.ts";
 import { newPair } from "./fixtures/pairs.ts";
+
+/** Connections of each kind and user. */
+const EACH = 250;
 
 /** Where a firewall lets nothing else out. */
 const HTTPS = ["--listen", "[::]:443"];
@@ -105,6 +109,32 @@ describe.concurrent("connections and datagrams pass between homes", () => {
 
     expect(await exercise(pair.subscriber.daemon, pair.port)).toEqual(CELLS);
   });
+});
+
+it("two users behind one address never meet each other's bytes", async () => {
+  await using lab = await Lab.create();
+  const [isb, ist, theirs, carols] = await Promise.all([
+    lab.host("isb"),
+    lab.host("ist"),
+    lab.home({ name: "theirs", nat: "port-restricted", hosts: ["anna", "ben"] }),
+    lab.home({ name: "carols", nat: "port-restricted", hosts: ["carol"] }),
+  ]);
+  const deployment = await Deployment.start({ isb, ists: [ist] });
+  const [carol, ...users] = await Promise.all(
+    [...carols.hosts, ...theirs.hosts].map((node) => deployment.daemon(node, { user: node.name })),
+  );
+  const server = await EchoServer.start(carols.host, 7000);
+  await carol!.provide("echo", "--tcp", `127.0.0.1:${server.port}`, "--allow", "anna", "--allow", "ben");
+  const ports = await Promise.all(users.map(async (daemon) => portOf(await daemon.subscribe("echo@carol"))));
+
+  const atOnce = users.map(({ node }, user) => EchoClient.atOnce(node, ports[user]!, EACH));
+  const inTurn = users.map(({ node }, user) => EchoClient.inTurn(node, ports[user]!, { count: EACH, workers: 8 }));
+  for (const client of atOnce) await client.allOpen();
+  for (const client of atOnce) client.end();
+
+  const reports = await Promise.all([...atOnce, ...inTurn].map((client) => client.report()));
+  expect(reports).toEqual(Array.from(reports, () => allWhole(EACH)));
+  await expect.poll(() => server.counts()).toEqual({ taken: reports.length * EACH, open: 0 });
 });
 
 it("an ISB with an IST in its process is all that two homes need", async () => {
