@@ -185,7 +185,6 @@ export class Daemon implements StreamEnvironment {
         app.hears.push(Buffer.from(chunk));
         return true;
       },
-      isDrained: true,
       end: () => {
         app.heardEnd = true;
       },
@@ -247,7 +246,6 @@ export class Daemon implements StreamEnvironment {
             connection.send(Buffer.from(chunk));
             return true;
           },
-          isDrained: true,
           end: () => connection.send("end"),
           reset: (later) => {
             this.#clock.after(later ? 1000 : 0, () => {

@@ -8,7 +8,11 @@ const LEAST_BYTES = 4096;
  *
  * Does nothing where the bytes are few, or a part of something larger as all that comes from Node's pool.
  */
-export function freeMemory({ buffer, byteLength }: Uint8Array): void {
-  if (byteLength < LEAST_BYTES || byteLength !== buffer.byteLength || !(buffer instanceof ArrayBuffer)) return;
-  buffer.transfer(0);
+export function freeMemory(bytes: Uint8Array): void {
+  if (isWorthFreeing(bytes)) (bytes.buffer as ArrayBuffer).transfer(0);
+}
+
+/** Whether {@link freeMemory} does something: for whoever would have to remember to call it. */
+export function isWorthFreeing({ buffer, byteLength }: Uint8Array): boolean {
+  return byteLength >= LEAST_BYTES && byteLength === buffer.byteLength && buffer instanceof ArrayBuffer;
 }

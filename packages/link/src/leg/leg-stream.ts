@@ -18,7 +18,7 @@ import {
   RECORD_TYPE,
   SALT_BYTES,
 } from "@isthmus/protocol";
-import { freeMemory } from "@isthmus/service";
+import { freeMemory, isWorthFreeing } from "@isthmus/service";
 import { type Generation, nextSecret, recordKeys } from "../keys/generation.ts";
 
 /** Room for a record, or for its header alone, of which the first `bytes` are there. */
@@ -27,11 +27,38 @@ interface CutRecord {
   bytes: number;
 }
 
-/** What the bytes of a leg turned out to be. `data` may share memory with the chunk that was given. */
+/** Memory with several users: it is freed when the last of them has spent its part. */
+class SharedMemory {
+  readonly #bytes: Buffer;
+  #users = 1;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  /** One more user. @returns {@link spent}, for it to call */
+  use(): () => void {
+    this.#users++;
+    return this.spent;
+  }
+
+  readonly spent = (): void => {
+    if (--this.#users === 0) freeMemory(this.#bytes);
+  };
+}
+
+function share(bytes: Buffer): SharedMemory | undefined {
+  return isWorthFreeing(bytes) ? new SharedMemory(bytes) : undefined;
+}
+
+/**
+ * What the bytes of a leg turned out to be. `data` may share memory with the chunk that was given: `spent`, where there
+ * is one, is to be called when it is not needed any more. Without that call the collector does the same some time later.
+ */
 export type LegEvent =
   | { is: "preface" }
   | { is: "open"; message: Extract<LinkControlMessage, { t: "open" }> }
-  | { is: "data"; data: Buffer }
+  | { is: "data"; data: Buffer; spent: (() => void) | undefined }
   | { is: "end" };
 
 export interface LegStreamOptions {
@@ -125,10 +152,10 @@ export class LegStream {
 
   /**
    * Takes bytes of the leg. The chunk is overwritten: it belongs to this object from now on.
-   * @param take called for each event in order; returns whether the event's bytes are not needed any more
+   * @param take called for each event in order
    * @throws IsthmusError `bad-preface`, `bad-record`, `unsupported-version`: the leg must be reset
    */
-  receive(chunk: Buffer, take: (event: LegEvent) => boolean): void {
+  receive(chunk: Buffer, take: (event: LegEvent) => void): void {
     let bytes = chunk;
     if (!this.#prefaced) {
       if (this.#early) bytes = Buffer.concat([this.#early, chunk]);
@@ -142,8 +169,10 @@ export class LegStream {
       take({ is: "preface" });
     }
     if (bytes.length === 0) return;
-    const isSpent = this.plain ? take({ is: "data", data: bytes }) : this.#readRecords(bytes, take);
-    if (isSpent) freeMemory(chunk);
+    const memory = share(chunk);
+    if (this.plain) take({ is: "data", data: bytes, spent: memory?.use() });
+    else this.#readRecords(bytes, memory, take);
+    memory?.spent();
   }
 
   #readPreface(bytes: Buffer): void {
@@ -159,10 +188,8 @@ export class LegStream {
     this.#opener = createRecordOpener(this.#generation.suite, key, iv);
   }
 
-  /** @returns whether the chunk's memory is not needed any more */
-  #readRecords(chunk: Buffer, take: (event: LegEvent) => boolean): boolean {
+  #readRecords(chunk: Buffer, memory: SharedMemory | undefined, take: (event: LegEvent) => void): void {
     let bytes = chunk;
-    let isSpent = true;
     while (bytes.length > 0) {
       if (this.#cut) {
         bytes = this.#continueCut(this.#cut, bytes, take);
@@ -171,16 +198,15 @@ export class LegStream {
       const result = this.#opener!.open(bytes);
       if (result.status === "need-more") {
         this.#cut = cutRecord(bytes);
-        break;
+        return;
       }
-      isSpent = this.#takeRecords(result.status, bytes, result, take) && isSpent;
+      this.#takeRecords(result.status, bytes, result, memory, take);
       bytes = bytes.subarray(result.consumed);
     }
-    return isSpent;
   }
 
   /** Adds to a cut record only what it lacks, so that a whole chunk is never copied. @returns the bytes behind it */
-  #continueCut(cut: CutRecord, bytes: Buffer, take: (event: LegEvent) => boolean): Buffer {
+  #continueCut(cut: CutRecord, bytes: Buffer, take: (event: LegEvent) => void): Buffer {
     const { record } = cut;
     const part = bytes.subarray(0, record.length - cut.bytes);
     record.set(part, cut.bytes);
@@ -193,22 +219,25 @@ export class LegStream {
     return bytes.subarray(part.length);
   }
 
-  #takeCut(record: Buffer, take: (event: LegEvent) => boolean): void {
+  #takeCut(record: Buffer, take: (event: LegEvent) => void): void {
     const result = this.#opener!.open(record);
     if (result.status === "need-more") throw new IsthmusError("bad-record");
-    if (this.#takeRecords(result.status, record, result, take)) freeMemory(record);
+    const memory = share(record);
+    this.#takeRecords(result.status, record, result, memory, take);
+    memory?.spent();
   }
 
   #takeRecords(
     status: "data" | "other" | "bad",
     bytes: Buffer,
     { offset, length, type }: { offset: number; length: number; type: number },
-    take: (event: LegEvent) => boolean,
-  ): boolean {
+    memory: SharedMemory | undefined,
+    take: (event: LegEvent) => void,
+  ): void {
     if (status === "bad" || this.#ended) throw new IsthmusError("bad-record");
     const content = bytes.subarray(offset, offset + length);
-    if (status === "data") return take({ is: "data", data: content });
-    if (type === RECORD_TYPE.alert && content.equals(END_OF_STREAM)) {
+    if (status === "data") take({ is: "data", data: content, spent: memory?.use() });
+    else if (type === RECORD_TYPE.alert && content.equals(END_OF_STREAM)) {
       this.#ended = true;
       take({ is: "end" });
     } else if (type === RECORD_TYPE.handshake && content.equals(KEY_UPDATE)) {
@@ -220,7 +249,6 @@ export class LegStream {
       if (message?.t !== "open") throw new IsthmusError("bad-record", "the first record is no open");
       take({ is: "open", message });
     } else throw new IsthmusError("bad-record", `unexpected record of type ${type}`);
-    return true;
   }
 }
 

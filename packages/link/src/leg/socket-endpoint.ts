@@ -38,12 +38,8 @@ export class SocketEndpoint implements Endpoint {
     this.#socket = socket;
   }
 
-  write(chunk: Buffer): boolean {
-    return this.#socket.write(chunk);
-  }
-
-  get isDrained(): boolean {
-    return this.#socket.writableLength === 0;
+  write(chunk: Buffer, spent?: () => void): boolean {
+    return spent ? this.#socket.write(chunk, spent) : this.#socket.write(chunk);
   }
 
   end(): void {

@@ -38,9 +38,9 @@ export function readInboundLeg(
   };
   const readSealed = (bytes: Buffer): void => {
     const codec = new LegStream({ generation, openId: header.openId, attempt: header.attempt, plain: false });
-    const onEvent = (event: LegEvent): boolean => {
-      if (leg) return leg.event(event);
-      if (event.is === "open") {
+    const onEvent = (event: LegEvent): void => {
+      if (leg) leg.event(event);
+      else if (event.is === "open") {
         clearTimeout(timer);
         if (!belongsTo(event.message, header)) throw new IsthmusError("bad-record", "the open is for another leg");
         leg = handlers.sealed(event.message, codec);
@@ -48,7 +48,6 @@ export function readInboundLeg(
       } else if (event.is !== "preface" && !socket.destroyed) {
         throw new IsthmusError("bad-record", "the first record is no open");
       }
-      return true;
     };
     const onData = (chunk: Buffer): void => {
       if (leg) {

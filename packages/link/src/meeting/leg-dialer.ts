@@ -126,7 +126,6 @@ export class LegDialer {
     this.#awaited.set(key, leg);
     leg.endpoint = {
       write: () => true,
-      isDrained: true,
       end: () => undefined,
       reset: () => this.#awaited.delete(key),
       close: () => undefined,

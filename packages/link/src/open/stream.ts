@@ -1,5 +1,5 @@
 import { type Code, IsthmusError, type LinkControlMessage, type Rendezvous, toIsthmusError } from "@isthmus/protocol";
-import { freeMemory } from "@isthmus/service";
+import { freeMemory, isWorthFreeing } from "@isthmus/service";
 import type { Generation } from "../keys/generation.ts";
 import { type LegEvent, LegStream } from "../leg/leg-stream.ts";
 import { UnprovedBytes } from "./unproved-bytes.ts";
@@ -9,10 +9,11 @@ import { UnprovedBytes } from "./unproved-bytes.ts";
  * of {@link Stream} and {@link Leg}.
  */
 export interface Endpoint {
-  /** @returns false when no more should be written until it has drained */
-  write(chunk: Buffer): boolean;
-  /** Whether all that was written has left this process: nothing refers to its memory. */
-  readonly isDrained: boolean;
+  /**
+   * @param spent called when nothing refers to the chunk any more: the kernel has it, or it will never be sent
+   * @returns false when no more should be written until it has drained
+   */
+  write(chunk: Buffer, spent?: () => void): boolean;
   /** Ends this direction (FIN). */
   end(): void;
   /** Ends both directions so that the other side sees a failure (RST), at once or within about a second. */
@@ -94,9 +95,9 @@ export class Leg {
     if (!this.isDropped) this.#owner.legData(this, chunk);
   }
 
-  /** One event of the codec, for a leg whose bytes are read elsewhere at the moment. See {@link Stream.legEvent}. */
-  event(event: LegEvent): boolean {
-    return this.#owner.legEvent(this, event);
+  /** One event of the codec, for a leg whose bytes are read elsewhere at the moment. */
+  event(event: LegEvent): void {
+    this.#owner.legEvent(this, event);
   }
 
   /** The other end will send no more (FIN). */
@@ -180,8 +181,8 @@ export abstract class Stream {
   #pass(chunk: Buffer, { codec, endpoint }: Leg): void {
     const bytes = codec.seal(chunk);
     if (bytes !== chunk) freeMemory(chunk);
-    if (!endpoint!.write(bytes)) this.#app?.pause();
-    if (endpoint!.isDrained) freeMemory(bytes);
+    const spent = isWorthFreeing(bytes) ? () => freeMemory(bytes) : undefined;
+    if (!endpoint!.write(bytes, spent)) this.#app?.pause();
   }
 
   /** The application will send no more (FIN). */
@@ -309,23 +310,17 @@ export abstract class Stream {
     this.env.ended(this, code);
   }
 
-  /** @returns whether the event's bytes are not needed any more */
-  legEvent(leg: Leg, event: LegEvent): boolean {
+  legEvent(leg: Leg, event: LegEvent): void {
     // A preface may have led to a drop (a refused join): what follows it is nobody's.
-    if (this.#over || leg.isDropped) return true;
+    if (this.#over || leg.isDropped) return;
     if (event.is === "preface") this.onPreface(leg);
     else if (event.is === "open") throw new IsthmusError("bad-record", "a second open on one leg");
     else if (this.#unproved) {
       // Another attempt may bring the same bytes again: they are delivered from the leg that is joined, or never.
       this.#held.push(event);
       leg.endpoint?.pause();
-      return false;
     } else if (event.is === "end") this.#onPeerEnd();
-    else {
-      if (!this.#app?.write(event.data)) leg.endpoint?.pause();
-      return this.#app?.isDrained ?? true;
-    }
-    return true;
+    else if (!this.#app?.write(event.data, event.spent)) leg.endpoint?.pause();
   }
 
   #resetLeg(later = false): Leg | undefined {
