@@ -31,6 +31,7 @@
 /**
  * struct ist_end - one end of a connection
  * @isn: initial sequence number
+ * @sent: behind the furthest byte that it sent
  * @ack: the furthest acknowledgment that it sent: what it has received
  * @window: the newest one that it granted, in bytes
  * @fin_end: sequence number behind its FIN, with @fin
@@ -42,6 +43,7 @@
  */
 struct ist_end {
 	__u32 isn;
+	__u32 sent;
 	__u32 ack;
 	__u32 window;
 	__u32 fin_end;
@@ -107,6 +109,7 @@ static __always_inline void ist_end_open(struct ist_end *end,
 					 const struct ist_half *peer)
 {
 	end->isn = half->isn;
+	end->sent = half->isn + 1;
 	/* Its SYN-ACK will say so in the peer's name. */
 	end->ack = peer->isn + 1;
 	end->window = half->window;
@@ -146,7 +149,22 @@ ist_connection_syn_ack(const struct ist_connection *connection, __u32 side,
 			  &answer);
 }
 
-/* The RST that ends @side: exactly where it expects the next byte (RFC 5961). */
+/* Whether the receiver @end may take a segment with an edge at @seq. */
+static __always_inline bool ist_end_expects(const struct ist_end *end,
+					    __u32 seq)
+{
+	__u32 window = end->window > IST_WINDOW_LEAST ? end->window :
+							IST_WINDOW_LEAST;
+
+	return seq - end->ack <= window + 1;
+}
+
+/*
+ * The RST that ends @side, behind all that was sent to it: either that is where
+ * it expects the next byte, or it is in the window and asks back, which the
+ * stack's own RST answers (RFC 5961, 3.2). An older number would be ignored,
+ * and so would one that a forged segment put out of the window.
+ */
 static __always_inline void
 ist_connection_rst(const struct ist_connection *connection, __u32 side,
 		   __u8 *out)
@@ -154,7 +172,9 @@ ist_connection_rst(const struct ist_connection *connection, __u32 side,
 	const struct ist_end *to = &connection->end[side & 1];
 	const struct ist_end *from = &connection->end[(side & 1) ^ 1];
 
-	ist_rst_build(out, to->ack, from->ack);
+	ist_rst_build(out, ist_end_expects(to, from->sent) ? from->sent :
+							     to->ack,
+		      from->ack);
 }
 
 /*
@@ -168,14 +188,16 @@ static __always_inline bool ist_is_plain(__u8 state, __u8 flags)
 }
 
 /*
- * Remembers what an end says of its receiver. Two CPUs may do so at once for
- * one end: a lost update is made up for by the next segment.
+ * Remembers what an end sent, and what it says of its receiver. Two CPUs may do
+ * so at once for one end: a lost update is made up for by the next segment.
  */
 static __always_inline void ist_end_heard(struct ist_end *end,
 					  const struct ist_segment *segment)
 {
 	__u32 window = (__u32)segment->window << end->scale;
 
+	if (ist_seq_after(segment->end, end->sent))
+		end->sent = segment->end;
 	if (!(segment->flags & IST_TCP_ACK) ||
 	    ist_seq_after(end->ack, segment->ack))
 		return;
@@ -183,16 +205,6 @@ static __always_inline void ist_end_heard(struct ist_end *end,
 		end->ack = segment->ack;
 	if (end->window != window)
 		end->window = window;
-}
-
-/* Whether the receiver @end may take a segment with an edge at @seq. */
-static __always_inline bool ist_end_expects(const struct ist_end *end,
-					    __u32 seq)
-{
-	__u32 window = end->window > IST_WINDOW_LEAST ? end->window :
-							IST_WINDOW_LEAST;
-
-	return seq - end->ack <= window + 1;
 }
 
 static __always_inline struct ist_verdict

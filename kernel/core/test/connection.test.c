@@ -240,11 +240,11 @@ TEST(a_rst_after_a_fin_closes)
 	STATE(c, TIME_WAIT);
 }
 
-TEST(our_own_rst_is_where_the_receiver_expects_it)
+TEST(our_own_rst_is_behind_all_that_was_sent)
 {
 	struct ist_connection c = established();
 	struct ist_segment heard = segment(IST_TCP_ACK, ISN0 + 1, ISN1 + 1234,
-					   0);
+					   70);
 	__u8 out[IST_RST_BYTES];
 
 	ist_end_heard(&c.end[0], &heard);
@@ -252,10 +252,19 @@ TEST(our_own_rst_is_where_the_receiver_expects_it)
 	CHECK_EQUAL(ist_get32(out + 4), ISN1 + 1234);
 	CHECK_EQUAL(ist_get32(out + 8), ISN0 + 1);
 	CHECK_EQUAL(out[13], IST_TCP_RST | IST_TCP_ACK);
-	/* Older acknowledgements come late and change nothing. */
-	heard.ack = ISN1 + 3;
+	ist_connection_rst(&c, 1, out);
+	CHECK_EQUAL(ist_get32(out + 4), (__u32)(ISN0 + 71));
+	CHECK_EQUAL(ist_get32(out + 8), ISN1 + 1234);
+	/* What is older comes late and changes nothing. */
+	heard = segment(IST_TCP_ACK, ISN0 + 1, ISN1 + 3, 10);
 	ist_end_heard(&c.end[0], &heard);
 	CHECK_EQUAL(c.end[0].ack, ISN1 + 1234);
+	CHECK_EQUAL(c.end[0].sent, (__u32)(ISN0 + 71));
+	/* What is out of the window is a forgery, and no place for a RST. */
+	heard = segment(IST_TCP_ACK, ISN0 + 0x10000000, ISN1 + 3, 10);
+	ist_end_heard(&c.end[0], &heard);
+	ist_connection_rst(&c, 1, out);
+	CHECK_EQUAL(ist_get32(out + 4), (__u32)(ISN0 + 1));
 }
 
 TEST(plain_segments_are_those_of_open_connections)
@@ -306,7 +315,7 @@ int main(void)
 	RUN(a_rst_out_of_the_window_is_the_receivers_affair);
 	RUN(a_forged_rst_in_the_window_ends_nothing_for_good);
 	RUN(a_rst_after_a_fin_closes);
-	RUN(our_own_rst_is_where_the_receiver_expects_it);
+	RUN(our_own_rst_is_behind_all_that_was_sent);
 	RUN(plain_segments_are_those_of_open_connections);
 	RUN(windows_are_scaled_only_when_both_offered_it);
 	return RESULT();
