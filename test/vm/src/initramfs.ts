@@ -43,6 +43,7 @@ $b mkdir -p /root/dev/pts /root/dev/shm
 $b mount -t devpts devpts /root/dev/pts
 $b mount -t tmpfs tmpfs /root/dev/shm
 $b mount -t tracefs tracefs /root/sys/kernel/tracing
+$b mount -t debugfs debugfs /root/sys/kernel/debug
 $b hostname isthmus-vm
 $b ip link set lo up
 exec 3<>/dev/vport0p1

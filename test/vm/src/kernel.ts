@@ -13,8 +13,8 @@ export interface Kernel {
   readonly image: string;
   /** Its headers, or its whole tree. */
   readonly build: string;
-  /** It has everything built in that a guest needs, and no modules of its own. */
-  readonly isWhole?: boolean;
+  /** That of debug/build.sh: some ten times slower, with all that a guest needs built in, and no modules of its own. */
+  readonly isDebug?: boolean;
 }
 
 /** Kernels with image, modules and headers, the oldest first. */
@@ -31,12 +31,21 @@ export function debugKernel(): Kernel {
   const release = join(DEBUG_TREE, "include/config/kernel.release");
   const image = join(DEBUG_TREE, "arch/x86/boot/bzImage");
   if (!existsSync(image)) throw new VmError("there is no debug kernel: run test/vm/debug/build.sh");
-  return { version: readFileSync(release, "utf8").trim(), image, build: DEBUG_TREE, isWhole: true };
+  return { version: readFileSync(release, "utf8").trim(), image, build: DEBUG_TREE, isDebug: true };
+}
+
+/**
+ * What whole suites run on: the oldest kernel that is installed, or each one with ISTHMUS_FULL=1, or the debug kernel alone
+ * with ISTHMUS_KERNEL=debug.
+ */
+export function kernelsUnderTest(): Kernel[] {
+  if (process.env.ISTHMUS_KERNEL === "debug") return [debugKernel()];
+  return process.env.ISTHMUS_FULL === "1" ? installedKernels() : installedKernels().slice(0, 1);
 }
 
 /** Files of modules and of all that they need, in the order in which they are to be loaded. */
-export function moduleFiles({ version, isWhole = false }: Kernel, names: readonly string[]): string[] {
-  if (isWhole) return [];
+export function moduleFiles({ version, isDebug = false }: Kernel, names: readonly string[]): string[] {
+  if (isDebug) return [];
   const files = names.flatMap((name) =>
     run("modprobe", ["-S", version, "--show-depends", name])
       .toString()
