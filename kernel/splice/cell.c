@@ -289,10 +289,7 @@ static unsigned int ist_cell_syn(struct ist_cell *cell, u8 side,
 					   &refusal);
 		ist_cell_forget(cell, 0, 0);
 		ist_cell_forget(cell, 0, 1);
-		if (splice) {
-			refcount_inc(&splice->refs);
-			ist_splice_start(splice, side);
-		} else {
+		if (!splice) {
 			ist_count_ended(in, refusal);
 			ist_half_event(cell, IPPROTO_TCP, side, refusal);
 		}
@@ -377,11 +374,9 @@ static unsigned int ist_cell_udp(struct ist_cell *cell, u8 side,
 							   &waiting[1],
 							   &refusal);
 			if (splice) {
-				refcount_inc(&splice->refs);
 				cell->udp = splice;
 				ist_cell_forget(cell, 1, !side);
 				ist_cell_forget(cell, 1, side);
-				ist_splice_start(splice, side);
 			} else if (waiting[!side].half.waiting) {
 				ist_cell_forget(cell, 1, side);
 			} else {
@@ -425,7 +420,7 @@ static void ist_fanout_join_group(struct ist_cell *cell)
 	cell->udp = splice;
 	list_add_tail_rcu(&splice->receiver, &cell->receivers);
 	cell->n_receivers++;
-	ist_splice_start(splice, 0);
+	ist_splice_put(splice);
 }
 
 /* A datagram of a fan-out's source, to everybody. */
@@ -490,10 +485,8 @@ static unsigned int ist_fanout_receiver(struct ist_cell *cell,
 						   &receiver, &refusal);
 	}
 	if (splice) {
-		refcount_inc(&splice->refs);
 		list_add_tail_rcu(&splice->receiver, &cell->receivers);
 		cell->n_receivers++;
-		ist_splice_start(splice, 1);
 	}
 	spin_unlock(&cell->lock);
 	if (!splice)

@@ -40,40 +40,55 @@ static void ist_leg_init(struct ist_leg *leg, u8 side,
 	leg->ifindex = waiting->ifindex;
 }
 
-static int ist_splice_list(struct ist_net *in, struct ist_splice *splice)
+static void ist_splice_unlist(struct ist_splice *splice)
 {
-	/* All receivers of a fan-out have the same source. */
-	u8 side = splice->mode == IST_MODE_FANOUT ? 1 : 0;
-	int err;
-
-	err = xa_err(xa_store_bh(&in->splices, splice->id, splice, GFP_ATOMIC));
-	if (err)
-		return err;
-	for (; side < IST_SIDES; side++) {
-		struct ist_leg *leg = &splice->leg[side];
-
-		err = rhashtable_lookup_insert_fast(&in->flows, &leg->node,
-						    ist_flow_params);
-		if (err)
-			return err;
-		leg->listed = true;
-	}
-	return 0;
-}
-
-static void ist_splice_unlist(struct ist_net *in, struct ist_splice *splice)
-{
+	struct ist_alloc *alloc = splice->alloc;
 	u8 side;
 
 	for (side = 0; side < IST_SIDES; side++) {
 		struct ist_leg *leg = &splice->leg[side];
 
 		if (leg->listed)
-			rhashtable_remove_fast(&in->flows, &leg->node,
+			rhashtable_remove_fast(&alloc->in->flows, &leg->node,
 					       ist_flow_params);
 		leg->listed = false;
 	}
-	xa_erase_bh(&in->splices, splice->id);
+	xa_erase_bh(&alloc->in->splices, splice->id);
+	spin_lock(&alloc->lock);
+	list_del_rcu(&splice->node);
+	spin_unlock(&alloc->lock);
+}
+
+/* Called with the splice's lock. Return: 0 or why it is in no table. */
+static enum ist_reason ist_splice_list(struct ist_splice *splice)
+{
+	struct ist_alloc *alloc = splice->alloc;
+	/* All receivers of a fan-out have the same source. */
+	u8 side = splice->mode == IST_MODE_FANOUT ? 1 : 0;
+	bool dead;
+	int err;
+
+	spin_lock(&alloc->lock);
+	dead = alloc->dead;
+	if (!dead)
+		list_add_tail_rcu(&splice->node, &alloc->splices);
+	spin_unlock(&alloc->lock);
+	if (dead)
+		return IST_REASON_RELEASED;
+	err = xa_err(xa_store_bh(&alloc->in->splices, splice->id, splice,
+				 GFP_ATOMIC));
+	for (; !err && side < IST_SIDES; side++) {
+		struct ist_leg *leg = &splice->leg[side];
+
+		err = rhashtable_lookup_insert_fast(&alloc->in->flows,
+						    &leg->node,
+						    ist_flow_params);
+		leg->listed = !err;
+	}
+	if (!err)
+		return IST_REASON_NONE;
+	ist_splice_unlist(splice);
+	return err == -EEXIST ? IST_REASON_STRAY_SYN : IST_REASON_NO_MEMORY;
 }
 
 static void ist_splice_free(struct rcu_head *rcu)
@@ -92,6 +107,21 @@ void ist_splice_put(struct ist_splice *splice)
 		call_rcu(&splice->rcu, ist_splice_free);
 }
 
+/* Called with the splice's lock. */
+static void ist_splice_start(struct ist_splice *splice)
+{
+	u32 ms = ist_alloc_timeout(splice->alloc, IST_TIMEOUT_SYN_ACK);
+	struct ist_net *in = splice->alloc->in;
+
+	atomic_inc(&in->live);
+	if (splice->proto == IPPROTO_UDP)
+		atomic_inc(&in->live_udp);
+	splice->syn_ack_at = jiffies + msecs_to_jiffies(ms);
+	ist_splice_event(splice);
+	trace_ist_state(splice);
+	ist_splice_arm(splice);
+}
+
 /**
  * ist_splice_create() - make a splice of two legs
  * @cell: where they met; its lock is held
@@ -99,8 +129,7 @@ void ist_splice_put(struct ist_splice *splice)
  * @side1: the other
  * @refusal: why not, when the result is NULL
  *
- * It is in the tables when this returns; follow it by ist_splice_start() in the
- * same section of the cell's lock.
+ * Return: with a reference for the caller, since its end may come at once.
  */
 struct ist_splice *ist_splice_create(struct ist_cell *cell,
 				     const struct ist_waiting *side0,
@@ -111,8 +140,6 @@ struct ist_splice *ist_splice_create(struct ist_cell *cell,
 	u32 limit = READ_ONCE(alloc->limits.splices);
 	struct ist_net *in = alloc->in;
 	struct ist_splice *splice;
-	bool dead;
-	int err;
 
 	if (atomic_read(&in->live) + atomic_read(&in->lingering) >=
 	    READ_ONCE(ist_max_splices)) {
@@ -127,7 +154,7 @@ struct ist_splice *ist_splice_create(struct ist_cell *cell,
 	splice = kmem_cache_zalloc(ist_splice_cache, GFP_ATOMIC);
 	if (!splice)
 		goto err_live;
-	refcount_set(&splice->refs, 1);
+	refcount_set(&splice->refs, 2);
 	spin_lock_init(&splice->lock);
 	timer_setup(&splice->timer, ist_splice_timer, 0);
 	INIT_LIST_HEAD(&splice->receiver);
@@ -153,49 +180,24 @@ struct ist_splice *ist_splice_create(struct ist_cell *cell,
 	}
 	refcount_inc(&alloc->refs);
 
-	spin_lock(&alloc->lock);
-	dead = alloc->dead;
-	if (!dead)
-		list_add_tail_rcu(&splice->node, &alloc->splices);
-	spin_unlock(&alloc->lock);
-	if (dead) {
-		*refusal = IST_REASON_RELEASED;
-		goto err_put;
-	}
-	err = ist_splice_list(in, splice);
-	if (err) {
-		if (err == -EEXIST)
-			*refusal = IST_REASON_STRAY_SYN;
-		ist_splice_unlist(in, splice);
-		goto err_list;
-	}
-	atomic_inc(&in->live);
-	if (splice->proto == IPPROTO_UDP)
-		atomic_inc(&in->live_udp);
-	return splice;
+	/*
+	 * Whoever finds it in a table meanwhile waits: nobody hears of its end
+	 * before its start, and nobody ends what was refused.
+	 */
+	spin_lock(&splice->lock);
+	*refusal = ist_splice_list(splice);
+	splice->dead = *refusal;
+	if (!splice->dead)
+		ist_splice_start(splice);
+	spin_unlock(&splice->lock);
+	if (!*refusal)
+		return splice;
 
-err_list:
-	spin_lock(&alloc->lock);
-	list_del_rcu(&splice->node);
-	spin_unlock(&alloc->lock);
-err_put:
+	ist_splice_put(splice);
 	ist_splice_put(splice);
 err_live:
 	atomic_dec(&alloc->live);
 	return NULL;
-}
-
-/* Called with the cell's lock: nobody may hear of the end before the start. */
-void ist_splice_start(struct ist_splice *splice, u8 last_side)
-{
-	u32 ms = ist_alloc_timeout(splice->alloc, IST_TIMEOUT_SYN_ACK);
-
-	spin_lock(&splice->lock);
-	splice->syn_ack_at = jiffies + msecs_to_jiffies(ms);
-	ist_splice_event(splice);
-	trace_ist_state(splice);
-	ist_splice_arm(splice);
-	spin_unlock(&splice->lock);
 }
 
 /* Called with the splice's lock. */
@@ -256,10 +258,7 @@ void ist_splice_kill(struct ist_splice *splice, enum ist_reason reason,
 	spin_unlock(&splice->lock);
 	atomic_dec(&in->lingering);
 
-	ist_splice_unlist(in, splice);
-	spin_lock(&splice->alloc->lock);
-	list_del_rcu(&splice->node);
-	spin_unlock(&splice->alloc->lock);
+	ist_splice_unlist(splice);
 	if (splice->cell)
 		ist_cell_release_udp(splice->cell, splice);
 	for (side = 0; side < IST_SIDES; side++) {

@@ -414,7 +414,6 @@ struct ist_splice *ist_splice_create(struct ist_cell *cell,
 				     const struct ist_waiting *side0,
 				     const struct ist_waiting *side1,
 				     enum ist_reason *refusal);
-void ist_splice_start(struct ist_splice *splice, u8 last_side);
 void ist_splice_put(struct ist_splice *splice);
 void ist_splice_kill(struct ist_splice *splice, enum ist_reason reason,
 		     bool reset);
