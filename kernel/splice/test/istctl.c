@@ -11,6 +11,8 @@
  *   istctl allocs|splices|stats    one line each
  *   istctl events SECONDS          one line each, as they come
  *   istctl raw COMMAND HEX         a request with these attributes
+ *   istctl repeat SECONDS FILE     the commands in its lines, over and over,
+ *                                  whether they are refused or not
  *
  * Status 0, or 1 with the kernel's text.
  */
@@ -36,6 +38,10 @@ static uint16_t family;
 static uint32_t group;
 static char request[BUFFER_BYTES];
 static struct nlmsghdr *message = (struct nlmsghdr *)request;
+
+/* Of `repeat`, which goes on and counts instead of showing. */
+static bool repeating;
+static unsigned long done, refused;
 
 static void fail(const char *what)
 {
@@ -292,6 +298,10 @@ static void refuse(const struct nlmsghdr *got)
 	size_t skip = sizeof(*error);
 	const struct nlattr *text = NULL, *offset = NULL;
 
+	if (repeating) {
+		refused++;
+		return;
+	}
 	if (!(got->nlmsg_flags & NLM_F_CAPPED))
 		skip += error->msg.nlmsg_len - sizeof(error->msg);
 	if (got->nlmsg_flags & NLM_F_ACK_TLVS) {
@@ -329,7 +339,8 @@ static void answer(bool dump)
 			}
 			if (got->nlmsg_type == NLMSG_DONE)
 				return;
-			show(got);
+			if (!repeating)
+				show(got);
 			if (!dump && !(message->nlmsg_flags & NLM_F_ACK))
 				return;
 		}
@@ -502,9 +513,71 @@ static void put_hex(const char *hex)
 	}
 }
 
+/* One command, as in the list above. */
+static void run(int argc, char **argv)
+{
+	const char *command = argv[0];
+
+	if (argc > 1 && (!strcmp(command, "new") || !strcmp(command, "set"))) {
+		start(family, NLM_F_ACK, *command == 'n' ? IST_CMD_ALLOC_NEW :
+							   IST_CMD_ALLOC_SET);
+		put64(IST_A_ALLOC_ID, strtoull(argv[1], NULL, 0));
+		put_words(argc - 2, argv + 2);
+	} else if (argc > 1 && !strcmp(command, "del")) {
+		start(family, NLM_F_ACK, IST_CMD_ALLOC_DEL);
+		put64(IST_A_ALLOC_ID, strtoull(argv[1], NULL, 0));
+		if (argc > 2)
+			put8(IST_A_ALLOC_REASON, atoi(argv[2]));
+	} else if (argc > 1 && !strcmp(command, "kill")) {
+		start(family, NLM_F_ACK, IST_CMD_SPLICE_DEL);
+		put64(IST_A_SPLICE_ID, strtoull(argv[1], NULL, 0));
+	} else if (!strcmp(command, "allocs")) {
+		start(family, NLM_F_DUMP, IST_CMD_ALLOC_GET);
+	} else if (!strcmp(command, "splices")) {
+		start(family, NLM_F_DUMP, IST_CMD_SPLICE_GET);
+		if (argc > 1)
+			put64(IST_A_SPLICE_ALLOC, strtoull(argv[1], NULL, 0));
+	} else if (!strcmp(command, "stats")) {
+		start(family, 0, IST_CMD_STATS_GET);
+	} else if (argc > 2 && !strcmp(command, "raw")) {
+		start(family, NLM_F_ACK, atoi(argv[1]));
+		put_hex(argv[2]);
+	} else {
+		fail("see the top of istctl.c for what it takes");
+	}
+	transmit();
+	answer(message->nlmsg_flags & NLM_F_DUMP);
+}
+
+static void repeat(int seconds, const char *path)
+{
+	time_t until = time(NULL) + seconds;
+	char line[4096], *words[256];
+	FILE *file = fopen(path, "r");
+
+	if (!file)
+		fail(path);
+	repeating = true;
+	while (time(NULL) < until) {
+		int count = 0;
+
+		if (!fgets(line, sizeof(line), file)) {
+			rewind(file);
+			continue;
+		}
+		for (char *word = strtok(line, " \n"); word && count < 256;
+		     word = strtok(NULL, " \n"))
+			words[count++] = word;
+		if (!count)
+			continue;
+		run(count, words);
+		done++;
+	}
+	printf("done %lu refused %lu\n", done, refused);
+}
+
 int main(int argc, char **argv)
 {
-	const char *command = argc > 1 ? argv[1] : "";
 	int on = 1;
 
 	sock = socket(AF_NETLINK, SOCK_RAW, NETLINK_GENERIC);
@@ -512,37 +585,13 @@ int main(int argc, char **argv)
 		fail(strerror(errno));
 	setsockopt(sock, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
 	resolve();
-	if (argc > 2 && (!strcmp(command, "new") || !strcmp(command, "set"))) {
-		start(family, NLM_F_ACK, *command == 'n' ? IST_CMD_ALLOC_NEW :
-							   IST_CMD_ALLOC_SET);
-		put64(IST_A_ALLOC_ID, strtoull(argv[2], NULL, 0));
-		put_words(argc - 3, argv + 3);
-	} else if (argc > 2 && !strcmp(command, "del")) {
-		start(family, NLM_F_ACK, IST_CMD_ALLOC_DEL);
-		put64(IST_A_ALLOC_ID, strtoull(argv[2], NULL, 0));
-		if (argc > 3)
-			put8(IST_A_ALLOC_REASON, atoi(argv[3]));
-	} else if (argc > 2 && !strcmp(command, "kill")) {
-		start(family, NLM_F_ACK, IST_CMD_SPLICE_DEL);
-		put64(IST_A_SPLICE_ID, strtoull(argv[2], NULL, 0));
-	} else if (!strcmp(command, "allocs")) {
-		start(family, NLM_F_DUMP, IST_CMD_ALLOC_GET);
-	} else if (!strcmp(command, "splices")) {
-		start(family, NLM_F_DUMP, IST_CMD_SPLICE_GET);
-		if (argc > 2)
-			put64(IST_A_SPLICE_ALLOC, strtoull(argv[2], NULL, 0));
-	} else if (!strcmp(command, "stats")) {
-		start(family, 0, IST_CMD_STATS_GET);
-	} else if (argc > 2 && !strcmp(command, "events")) {
+	if (argc > 2 && !strcmp(argv[1], "events"))
 		listen_for(atoi(argv[2]));
-		return 0;
-	} else if (argc > 3 && !strcmp(command, "raw")) {
-		start(family, NLM_F_ACK, atoi(argv[2]));
-		put_hex(argv[3]);
-	} else {
+	else if (argc > 3 && !strcmp(argv[1], "repeat"))
+		repeat(atoi(argv[2]), argv[3]);
+	else if (argc > 1)
+		run(argc - 1, argv + 1);
+	else
 		fail("see the top of istctl.c for what it takes");
-	}
-	transmit();
-	answer(message->nlmsg_flags & NLM_F_DUMP);
 	return 0;
 }
