@@ -216,9 +216,10 @@ export class Binding {
       this.#doubtAll();
       return;
     }
+    const startedMs = performance.now();
     let entries: Mapping[];
     try {
-      entries = await gateway.list({ timeoutMs: LIST_TIMEOUT_MS });
+      entries = await gateway.list({ timeoutMs: LIST_TIMEOUT_MS, background: true });
     } catch (err) {
       logger.warn(
         { code: err instanceof PortmapError ? err.code : undefined },
@@ -237,12 +238,13 @@ export class Binding {
         holder: internalAddress,
       }));
     this.#takeUpForgotten(entries.filter(isOurs));
+    const byPort = new Map(entries.map((entry) => [`${entry.protocol} ${entry.externalPort}`, entry]));
     for (const worker of this.#workers.values()) {
       const { protocol, port } = worker.key;
-      const entry = entries.find((one) => one.protocol === protocol && one.externalPort === port);
+      const entry = byPort.get(`${protocol} ${port}`);
       worker.wish(state.owners(worker.key).length > 0);
       const leadsHere = entry !== undefined && isOurs(entry) && entry.internalPort === port && entry.enabled;
-      worker.confirm(entry && isOurs(entry) && !leadsHere ? undefined : entry, leadsHere);
+      worker.confirm(entry && isOurs(entry) && !leadsHere ? undefined : entry, leadsHere, startedMs);
     }
     this.#wishAll();
     logger.debug({ ports: state.ports.length, entries: entries.length }, "compared");

@@ -10,7 +10,7 @@ type Knowledge = "mapped" | "absent" | "unsure";
 const FIRST_RETRY_MS = 5000;
 const LONGEST_RETRY_MS = 60_000;
 /** A gateway that is slow is still waited for, though no bind does. */
-const CALL: CallOptions = { timeoutMs: 10_000 };
+const CALL_TIMEOUT_MS = 10_000;
 
 export interface PortWorkerOptions {
   key: PortKey;
@@ -35,6 +35,10 @@ export class PortWorker {
   /** Also what is under way may be about a gateway that is no more. */
   #isDoubted = false;
   #running: Promise<void> | undefined;
+  /** The call that is under way, which is of no use any more when the wish turns. */
+  #call: { isFor: boolean; withdrawal: AbortController } | undefined;
+  /** When the knowledge changed last. */
+  #knownSinceMs = 0;
   #timer: NodeJS.Timeout | undefined;
   #retryMs = FIRST_RETRY_MS;
   #isStopped = false;
@@ -70,7 +74,7 @@ export class PortWorker {
 
   /** The port is to be mapped. Resolves after the next attempt, or at once when it is. */
   async want(): Promise<void> {
-    this.#wanted = true;
+    this.wish(true);
     if (this.isMapped && !this.#running) return;
     await this.#run();
     // The call that was under way may have been one to unmap for a former owner.
@@ -79,22 +83,24 @@ export class PortWorker {
 
   /** The port is not to be mapped any more. */
   drop(): void {
-    this.#wanted = false;
+    this.wish(false);
     void this.#run();
   }
 
   /** What {@link want} and {@link drop} say, without doing anything about it yet. */
   wish(isWanted: boolean): void {
     this.#wanted = isWanted;
+    // A call that still waits for its turn ends, and leaves everything as it was. Any other goes on.
+    if (this.#call && this.#call.isFor !== isWanted) this.#call.withdrawal.abort();
   }
 
-  /** The gateway has been seen with such an entry, or (undefined) without one. */
-  confirm(entry: Mapping | undefined, isOurs: boolean): void {
-    if (this.#running) return;
+  /** The gateway was seen after that time (`performance.now()`) with such an entry, or (undefined) without one. */
+  confirm(entry: Mapping | undefined, isOurs: boolean, sinceMs: number): void {
+    if (this.#running || this.#knownSinceMs > sinceMs) return;
     if (entry && isOurs) {
       this.#learn(entry.lifetimeSeconds);
     } else {
-      this.#knowledge = "absent";
+      this.#know("absent");
       if (entry) {
         const { internalAddress: holder } = entry;
         this.#error = new PortmapError("conflict", `the port belongs to ${holder}`, { holder });
@@ -137,48 +143,60 @@ export class PortWorker {
     while (!this.#isStopped) {
       if (this.#isDoubted) {
         this.#isDoubted = false;
-        this.#knowledge = "unsure";
+        this.#know("unsure");
         this.#error = undefined;
       }
       if (this.#error) return;
-      if (this.#wanted && (this.#knowledge !== "mapped" || this.#isRenewalDue)) await this.#attempt(() => this.#map());
-      else if (!this.#wanted && this.#knowledge !== "absent") await this.#attempt(() => this.#unmap());
+      if (this.#wanted && (this.#knowledge !== "mapped" || this.#isRenewalDue))
+        await this.#attempt(true, (options) => this.#map(options));
+      else if (!this.#wanted && this.#knowledge !== "absent")
+        await this.#attempt(false, (options) => this.#unmap(options));
       else return;
     }
   }
 
-  async #map(): Promise<void> {
+  async #map(call: CallOptions): Promise<void> {
     const { gateway, leaseSeconds, description } = this.#options;
     const { protocol, port } = this.key;
     const request = { protocol, internalPort: port, lifetimeSeconds: leaseSeconds, description: description() };
-    const { lifetimeSeconds } = await gateway.map(request, CALL);
+    const { lifetimeSeconds } = await gateway.map(request, { ...call, background: this.#isRenewalDue });
     this.#learn(lifetimeSeconds);
   }
 
-  async #unmap(): Promise<void> {
+  async #unmap(call: CallOptions): Promise<void> {
     const { protocol, port } = this.key;
-    await this.#options.gateway.unmap({ protocol, externalPort: port }, CALL);
-    this.#knowledge = "absent";
+    await this.#options.gateway.unmap({ protocol, externalPort: port }, { ...call, background: true });
+    this.#know("absent");
   }
 
-  async #attempt(act: () => Promise<void>): Promise<void> {
+  async #attempt(isFor: boolean, act: (call: CallOptions) => Promise<void>): Promise<void> {
+    const withdrawal = new AbortController();
+    this.#call = { isFor, withdrawal };
     try {
-      await act();
+      await act({ withdraw: withdrawal.signal, timeoutMs: CALL_TIMEOUT_MS });
       this.#retryMs = FIRST_RETRY_MS;
     } catch (error) {
       const failure = error instanceof PortmapError ? error : new PortmapError("failed", undefined, { cause: error });
+      if (failure.untouched && withdrawal.signal.aborted) return;
       const isForeign = failure.code === "conflict" || failure.code === "other-port";
       // Silence does not say whether the call had its effect; a refusal says that it had none.
       const isSilence = failure.gatewayCode === undefined;
-      if (isForeign) this.#knowledge = "absent";
-      else if (isSilence || this.#knowledge === "mapped") this.#knowledge = "unsure";
+      if (isForeign) this.#know("absent");
+      else if (!failure.untouched && (isSilence || this.#knowledge === "mapped")) this.#know("unsure");
       // To remove what is another host's is nothing that was to be done.
       if (this.#wanted || !isForeign) this.#error = failure;
+    } finally {
+      this.#call = undefined;
     }
   }
 
+  #know(knowledge: Knowledge): void {
+    this.#knowledge = knowledge;
+    this.#knownSinceMs = performance.now();
+  }
+
   #learn(lifetimeSeconds: number): void {
-    this.#knowledge = "mapped";
+    this.#know("mapped");
     this.#error = undefined;
     this.#isRenewalDue = false;
     this.#expiresAtMs = lifetimeSeconds === 0 ? undefined : Date.now() + lifetimeSeconds * 1000;

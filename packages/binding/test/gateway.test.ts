@@ -92,3 +92,20 @@ it("a gateway that hangs holds up a bind for half a second, and late success sta
   await binding.idle();
   expect(ports(fake)).toEqual([13_000]);
 });
+
+it("a port that closes and is bound again while a busy gateway was not asked yet costs no call", async () => {
+  const { fake, binding } = await start({ delayMs: 100 });
+  const kept = bindOf(14_000);
+  await binding.bind(kept);
+  const asked = () => ["AddPortMapping", "DeletePortMapping"].map((action) => fake.web.asked.get(action) ?? 0);
+  const others = Array.from({ length: 12 }, (_, index) => binding.bind(bindOf(14_001 + index)));
+  binding.close("", kept.socket);
+  await expect(binding.bind(bindOf(14_000))).resolves.toEqual({ answer: "succeeded" });
+  const never = bindOf(15_000);
+  const answer = binding.bind(never);
+  binding.close("", never.socket);
+  await Promise.all([...others, answer]);
+  await binding.idle();
+  expect(asked()).toEqual([13, 0]);
+  expect(ports(fake)).toEqual(Array.from({ length: 13 }, (_, index) => 14_000 + index));
+});

@@ -11,9 +11,9 @@ export function deadline({ signal, timeoutMs = CALL_TIMEOUT_MS }: CallOptions = 
 }
 
 /** What an aborted signal means to the caller. */
-export function abortError(signal: AbortSignal): PortmapError {
+export function abortError(signal: AbortSignal, options: { untouched?: boolean } = {}): PortmapError {
   const isLate = signal.reason instanceof DOMException && signal.reason.name === "TimeoutError";
-  return new PortmapError(isLate ? "timeout" : "aborted", undefined, { cause: signal.reason });
+  return new PortmapError(isLate ? "timeout" : "aborted", undefined, { cause: signal.reason, ...options });
 }
 
 /** Calls `act` once when the signal aborts, also when it already has. Returns what takes it back. */

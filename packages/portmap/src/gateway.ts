@@ -13,6 +13,13 @@ export interface CallOptions {
   signal?: AbortSignal;
   /** For the whole call, however many questions it takes. @default 3000 */
   timeoutMs?: number;
+  /**
+   * Ends the call with `aborted` as long as it has had no effect; the error is `untouched` then. What has been asked for
+   * goes on. UPnP only.
+   */
+  withdraw?: AbortSignal;
+  /** Nobody waits for it: calls that are not of the background go before it where the gateway is busy. UPnP only. @default false */
+  background?: boolean;
 }
 
 export interface MapRequest {

@@ -26,6 +26,8 @@ export interface PortmapErrorOptions {
   holder?: string;
   /** Milliseconds for which the gateway says that it will not change its mind. */
   retryAfterMs?: number;
+  /** The call had not begun to have an effect: the gateway is as it was. */
+  untouched?: boolean;
 }
 
 /** The only error that this package's calls reject with. */
@@ -34,6 +36,7 @@ export class PortmapError extends Error {
   readonly gatewayCode: number | undefined;
   readonly holder: string | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly untouched: boolean;
 
   constructor(code: PortmapCode, message: string = PORTMAP_CODES[code].text, options: PortmapErrorOptions = {}) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
@@ -42,5 +45,6 @@ export class PortmapError extends Error {
     this.gatewayCode = options.gatewayCode;
     this.holder = options.holder;
     this.retryAfterMs = options.retryAfterMs;
+    this.untouched = options.untouched ?? false;
   }
 }

@@ -82,3 +82,39 @@ it("a call that fails leaves its place to the next", async () => {
     Array.from({ length: 20 }, (_, index) => String(index)),
   );
 });
+
+it("lets calls of the background wait until no other does", async () => {
+  const [limit, order] = [new CallLimit(), [] as string[]];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const call = (name: string, background: boolean) =>
+    limit.run(
+      async () => {
+        order.push(name);
+        await promise;
+      },
+      { background },
+    );
+  const all = [1, 2, 3, 4].map((number) => call(`first ${number}`, true));
+  all.push(call("background", true), call("urgent", false), call("urgent too", false));
+  resolve();
+  await Promise.all(all);
+  expect(order.slice(4)).toEqual(["urgent", "urgent too", "background"]);
+});
+
+it.each(["signal", "withdraw"] as const)("a call whose %s aborts while it waits is never made", async (name) => {
+  const [limit, calls, controller] = [new CallLimit(), new Calls(), new AbortController()];
+  const all = calls.start(limit, 4);
+  let isMade = false;
+  const waiting = limit.run(
+    async () => {
+      isMade = true;
+    },
+    { [name]: controller.signal },
+  );
+  controller.abort();
+  await expect(waiting).rejects.toMatchObject({ code: "aborted", untouched: true });
+  await calls.end(4);
+  await all;
+  expect(isMade).toBe(false);
+  await expect(limit.run(async () => "made")).resolves.toBe("made");
+});

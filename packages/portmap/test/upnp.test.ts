@@ -230,3 +230,35 @@ it("a description is fetched once, however many ask", async () => {
   expect(fake.web.asked.get("description")).toBe(1);
   expect(fake.mappings.all).toHaveLength(40);
 });
+
+it("what was mapped a moment ago is taken away without a look, and with one after a restart of the gateway", async () => {
+  const fake = await startFake({ secureMode: false });
+  const gateway = upnpAt(fake);
+  await gateway.map(TCP);
+  await gateway.unmap(KEY);
+  expect(fake.web.asked.get("GetSpecificPortMappingEntry")).toBeUndefined();
+  await gateway.map(TCP);
+  gateway.forget();
+  fake.mappings.clear();
+  await upnpAt(fake, OTHER_HOST).map(TCP);
+  await expect(gateway.unmap(KEY)).rejects.toMatchObject({ code: "conflict", holder: OTHER_HOST });
+  expect(fake.mappings.all).toHaveLength(1);
+});
+
+it("a call that is withdrawn while others are made has no effect; one that was made goes on", async () => {
+  const fake = await startFake({ delayMs: 50 });
+  const gateway = upnpAt(fake);
+  await gateway.probe();
+  const withdrawal = new AbortController();
+  const { signal: withdraw } = withdrawal;
+  const made = Array.from({ length: 4 }, (_, index) =>
+    gateway.map({ ...TCP, internalPort: 9000 + index }, { withdraw }),
+  );
+  const waiting = gateway.map(TCP, { withdraw });
+  // Once all are in line.
+  await new Promise((resolve) => setImmediate(resolve));
+  withdrawal.abort();
+  await expect(waiting).rejects.toMatchObject({ code: "aborted", untouched: true });
+  await Promise.all(made);
+  expect(fake.mappings.all.map(({ externalPort }) => externalPort).sort()).toEqual([9000, 9001, 9002, 9003]);
+});

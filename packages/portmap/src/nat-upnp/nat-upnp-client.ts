@@ -56,7 +56,7 @@ export class NatUpnpClient {
         await gateway.map({ ...entry, ...internal }, this.#bounds());
       } else {
         const whole = { ...entry, internalAddress: inner.host, remoteHost: outer.host };
-        await connection.addPortMapping(whole, deadline(this.#bounds()));
+        await connection.addPortMapping(whole, { signal: deadline(this.#bounds()) });
       }
     });
   }
@@ -66,7 +66,7 @@ export class NatUpnpClient {
       const { host, port } = toEndpoint(options.public);
       const key = { protocol: toProtocol(options.protocol), externalPort: port };
       if (host !== undefined)
-        await connection.deletePortMapping({ ...key, remoteHost: host }, deadline(this.#bounds()));
+        await connection.deletePortMapping({ ...key, remoteHost: host }, { signal: deadline(this.#bounds()) });
       else await gateway.unmap(key, this.#bounds());
     });
   }

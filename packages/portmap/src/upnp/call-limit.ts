@@ -1,9 +1,21 @@
+import { abortError, onAbort } from "../deadline.ts";
+
 /** What any gateway takes at a time: the least that one of them lets wait at its door is 5. */
 const FIRST_LIMIT = 4;
 const LEAST_LIMIT = 2;
 const HIGHEST_LIMIT = 64;
 /** A connection that takes longer was turned away at first: its SYN was sent again after a second. */
 const TURNED_AWAY_MS = 900;
+
+/** When a call may start. */
+export interface CallTurn {
+  /** Ends the wait, and the call. */
+  signal?: AbortSignal;
+  /** Ends the wait alone. */
+  withdraw?: AbortSignal | undefined;
+  /** Waits behind all calls that are not of the background. @default false */
+  background?: boolean | undefined;
+}
 
 /**
  * How many calls may be under way; the others wait in order. Small gateways turn connections away that come too many at
@@ -13,21 +25,28 @@ export class CallLimit {
   #limit = FIRST_LIMIT;
   #ceiling = HIGHEST_LIMIT;
   #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  /** In order; those of the background come last. */
+  readonly #waiting = { urgent: new Set<() => void>(), background: new Set<() => void>() };
 
   get limit(): number {
     return this.#limit;
   }
 
-  async run<T>(act: () => Promise<T>): Promise<T> {
-    if (this.#running >= this.#limit) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /**
+   * Calls in its turn.
+   * @param background waits behind all that are not
+   * @throws PortmapError `untouched` when a signal aborts before its turn has come
+   */
+  async run<T>(act: () => Promise<T>, turn: CallTurn = {}): Promise<T> {
+    if (this.#running >= this.#limit) await this.#turn(turn);
     else this.#running++;
     try {
       return await act();
     } finally {
       // The place goes to the next in turn, unless there are too many places.
-      if (this.#running > this.#limit || this.#waiting.length === 0) this.#running--;
-      else this.#waiting.shift()?.();
+      const next = this.#running > this.#limit ? undefined : this.#next();
+      if (next) next();
+      else this.#running--;
     }
   }
 
@@ -36,10 +55,41 @@ export class CallLimit {
     if (afterMs >= TURNED_AWAY_MS) {
       this.#limit = Math.max(LEAST_LIMIT, Math.floor(this.#limit / 2));
       this.#ceiling = this.#limit;
-    } else if (this.#waiting.length > 0 && this.#limit < this.#ceiling) {
+    } else if (this.#limit < this.#ceiling) {
+      const next = this.#next();
+      if (!next) return;
       this.#limit++;
       this.#running++;
-      this.#waiting.shift()?.();
+      next();
     }
+  }
+
+  /** Resolves with a place that another call has left. */
+  #turn({ background = false, ...signals }: CallTurn): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const queue = background ? this.#waiting.background : this.#waiting.urgent;
+    queue.add(resolve);
+    const releases = [signals.signal, signals.withdraw].map(
+      (signal) =>
+        signal &&
+        onAbort(signal, () => {
+          queue.delete(resolve);
+          reject(abortError(signal, { untouched: true }));
+        }),
+    );
+    return promise.finally(() => {
+      for (const release of releases) release?.();
+    });
+  }
+
+  /** Takes the next out of its queue. */
+  #next(): (() => void) | undefined {
+    for (const queue of [this.#waiting.urgent, this.#waiting.background]) {
+      const [first] = queue;
+      if (!first) continue;
+      queue.delete(first);
+      return first;
+    }
+    return undefined;
   }
 }

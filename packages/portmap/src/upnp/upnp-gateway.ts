@@ -13,7 +13,7 @@ import { PortmapError } from "../portmap-error.ts";
 import { type Description, parseDescription } from "./description.ts";
 import { httpRequest } from "./http.ts";
 import { FAULT } from "./upnp-fault.ts";
-import { WanConnection, type WantedEntry } from "./wan-connection.ts";
+import { type CallBounds, WanConnection, type WantedEntry } from "./wan-connection.ts";
 
 const MOST_DESCRIPTION_BYTES = 65_536;
 /** More than any home has. A gateway that claims more is not believed. */
@@ -24,6 +24,8 @@ const LIST_STRIDE = 4;
 const MOST_REPEATED = 4 * LIST_STRIDE;
 /** Ports tried for `anyPort` where the gateway cannot choose one itself. */
 const ANY_PORT_ATTEMPTS = 8;
+/** A mapping that was made within that time is still this host's: no gateway starts anew so quickly and gives it away. */
+const FRESH_MS = 5000;
 /** What lease 0 becomes (WANIPConnection:2, 2.3.20). */
 const LONGEST_LEASE_V2_S = 604_800;
 
@@ -41,8 +43,8 @@ export class UpnpGateway implements Gateway {
   readonly kind = "upnp";
   readonly capabilities = { lookUp: true, list: true };
   readonly #options: UpnpGatewayOptions;
-  /** What this object has mapped, for gateways that cannot look up. */
-  readonly #made = new Set<string>();
+  /** What this object has mapped, and when: by `performance.now()`. */
+  readonly #made = new Map<string, number>();
   #connection: Promise<WanConnection> | undefined;
   #name = "";
   #hasPermanentOnly = false;
@@ -73,45 +75,47 @@ export class UpnpGateway implements Gateway {
   /** Fetches the description again at the next call: the gateway has started anew. */
   forget(): void {
     this.#connection = undefined;
+    for (const key of this.#made.keys()) this.#made.set(key, Number.NEGATIVE_INFINITY);
   }
 
   async map(request: MapRequest, options: CallOptions = {}): Promise<Mapping> {
     const { anyPort, ...entry } = checkedRequest(request);
-    const signal = deadline(options);
-    return this.#ask(signal, async (connection) => {
+    const bounds = boundsOf(options);
+    return this.#ask(bounds, async (connection) => {
       const wanted = { ...entry, remoteHost: "" };
       const mapping = anyPort
-        ? await this.#addAny(connection, wanted, signal)
-        : await this.#add(connection, wanted, signal);
-      this.#made.add(keyOf(mapping));
+        ? await this.#addAny(connection, wanted, bounds)
+        : await this.#add(connection, wanted, bounds);
+      this.#made.set(keyOf(mapping), performance.now());
       return mapping;
     });
   }
 
   async unmap(key: MappingKey, options: CallOptions = {}): Promise<void> {
     checkKey(key);
-    const signal = deadline(options);
-    await this.#ask(signal, async (connection) => {
-      if (!(await this.#isOurs(connection, key, signal))) return;
-      await remove(connection, key, signal);
+    const bounds = boundsOf(options);
+    await this.#ask(bounds, async (connection) => {
+      const isFresh = performance.now() - (this.#made.get(keyOf(key)) ?? Number.NEGATIVE_INFINITY) < FRESH_MS;
+      if (!isFresh && !(await this.#isOurs(connection, key, bounds))) return;
+      await remove(connection, key, bounds);
       this.#made.delete(keyOf(key));
     });
   }
 
   async lookUp(key: MappingKey, options: CallOptions = {}): Promise<Mapping | undefined> {
     checkKey(key);
-    const signal = deadline(options);
-    return this.#ask(signal, (connection) => find(connection, key, signal));
+    const bounds = boundsOf(options);
+    return this.#ask(bounds, (connection) => find(connection, key, bounds));
   }
 
   async list(options: CallOptions = {}): Promise<Mapping[]> {
-    const signal = deadline(options);
-    return this.#ask(signal, (connection) => listEntries(connection, signal));
+    const bounds = boundsOf(options);
+    return this.#ask(bounds, (connection) => listEntries(connection, bounds));
   }
 
   async externalAddress(options: CallOptions = {}): Promise<string> {
-    const signal = deadline(options);
-    return this.#ask(signal, (connection) => connection.getExternalIpAddress(signal));
+    const bounds = boundsOf(options);
+    return this.#ask(bounds, (connection) => connection.getExternalIpAddress(bounds));
   }
 
   async probe(options: CallOptions = {}): Promise<string | undefined> {
@@ -124,9 +128,9 @@ export class UpnpGateway implements Gateway {
     }
   }
 
-  async #ask<T>(signal: AbortSignal, act: (connection: WanConnection) => Promise<T>): Promise<T> {
+  async #ask<T>(bounds: CallBounds, act: (connection: WanConnection) => Promise<T>): Promise<T> {
     try {
-      return await act(await this.connect(signal));
+      return await act(await this.connect(bounds.signal));
     } catch (error) {
       // Its control port may be another one since it started anew.
       if (error instanceof PortmapError && error.code === "unreachable") this.forget();
@@ -136,39 +140,39 @@ export class UpnpGateway implements Gateway {
 
   /** For all callers at once, so none of them may end it. A failure is not remembered. */
   #describe(): Promise<WanConnection> {
-    const connection = this.#fetchDescription(deadline());
+    const connection = this.#fetchDescription(boundsOf({}));
     connection.catch(() => {
       if (this.#connection === connection) this.forget();
     });
     return connection;
   }
 
-  async #fetchDescription(signal: AbortSignal): Promise<WanConnection> {
+  async #fetchDescription(bounds: CallBounds): Promise<WanConnection> {
     const { location, localAddress } = this.#options;
     const answer = await httpRequest({
       url: location,
       method: "GET",
       localAddress,
       mostBytes: MOST_DESCRIPTION_BYTES,
-      signal,
+      signal: bounds.signal,
     });
     if (answer.status !== 200) {
       throw new PortmapError("malformed", `the gateway's description came with HTTP status ${answer.status}`);
     }
     const description = parseDescription(answer.text, location);
     this.#name = description.name;
-    return chooseConnection(description, answer.localAddress, localAddress, signal);
+    return chooseConnection(description, answer.localAddress, localAddress, bounds);
   }
 
   /** One mapping at the port that is wanted. */
-  async #add(connection: WanConnection, wanted: WantedEntry, signal: AbortSignal): Promise<Mapping> {
+  async #add(connection: WanConnection, wanted: WantedEntry, bounds: CallBounds): Promise<Mapping> {
     try {
       return await this.#addLeased(wanted, connection, (entry) =>
-        connection.addPortMapping(entry, signal).then(() => entry.externalPort),
+        connection.addPortMapping(entry, bounds).then(() => entry.externalPort),
       );
     } catch (error) {
       if (!isFault(error, FAULT.conflict)) throw error;
-      return this.#settleConflict(connection, wanted, error, signal);
+      return this.#settleConflict(connection, wanted, error, bounds);
     }
   }
 
@@ -177,10 +181,10 @@ export class UpnpGateway implements Gateway {
     connection: WanConnection,
     wanted: WantedEntry,
     conflict: PortmapError,
-    signal: AbortSignal,
+    bounds: CallBounds,
   ): Promise<Mapping> {
     const client = wanted.internalAddress ?? connection.localAddress;
-    const entry = await find(connection, wanted, signal).catch((error) => {
+    const entry = await find(connection, wanted, bounds).catch((error) => {
       if (isFault(error)) return undefined;
       throw error;
     });
@@ -192,20 +196,25 @@ export class UpnpGateway implements Gateway {
     const isEnough = entry.lifetimeSeconds === 0 || entry.lifetimeSeconds * 2 >= wanted.lifetimeSeconds;
     if (entry.internalPort === wanted.internalPort && entry.enabled && isEnough) return entry;
     // This gateway does not renew: the old entry, which is this host's, has to go first.
-    await remove(connection, wanted, signal);
-    return this.#addLeased(wanted, connection, (again) =>
-      connection.addPortMapping(again, signal).then(() => again.externalPort),
-    );
+    await remove(connection, wanted, bounds);
+    try {
+      return await this.#addLeased(wanted, connection, (again) =>
+        connection.addPortMapping(again, bounds).then(() => again.externalPort),
+      );
+    } catch (error) {
+      if (!(error instanceof PortmapError) || !error.untouched) throw error;
+      throw new PortmapError(error.code, error.message, { cause: error });
+    }
   }
 
-  async #addAny(connection: WanConnection, wanted: WantedEntry, signal: AbortSignal): Promise<Mapping> {
+  async #addAny(connection: WanConnection, wanted: WantedEntry, bounds: CallBounds): Promise<Mapping> {
     if (connection.service.version >= 2) {
-      return this.#addLeased(wanted, connection, (entry) => connection.addAnyPortMapping(entry, signal));
+      return this.#addLeased(wanted, connection, (entry) => connection.addAnyPortMapping(entry, bounds));
     }
     let next = wanted;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#add(connection, next, signal);
+        return await this.#add(connection, next, bounds);
       } catch (error) {
         const isTaken = error instanceof PortmapError && (error.code === "conflict" || error.code === "denied");
         if (!isTaken || attempt === ANY_PORT_ATTEMPTS) throw error;
@@ -233,10 +242,10 @@ export class UpnpGateway implements Gateway {
   }
 
   /** Whether there is an entry and it is this host's. @throws PortmapError `conflict` when it is another's */
-  async #isOurs(connection: WanConnection, key: MappingKey, signal: AbortSignal): Promise<boolean> {
+  async #isOurs(connection: WanConnection, key: MappingKey, bounds: CallBounds): Promise<boolean> {
     let entry: Mapping | undefined;
     try {
-      entry = await find(connection, key, signal);
+      entry = await find(connection, key, bounds);
     } catch (error) {
       const cannotTell = error instanceof PortmapError && error.code === "unsupported";
       if (cannotTell && this.#made.has(keyOf(key))) return true;
@@ -249,6 +258,10 @@ export class UpnpGateway implements Gateway {
     }
     throw conflictWith(entry);
   }
+}
+
+function boundsOf(options: CallOptions): CallBounds {
+  return { signal: deadline(options), withdraw: options.withdraw, background: options.background };
 }
 
 function keyOf({ protocol, externalPort }: MappingKey): string {
@@ -281,32 +294,32 @@ function mappingOf(entry: WantedEntry, externalPort: number, { service, localAdd
   };
 }
 
-async function find(connection: WanConnection, key: MappingKey, signal: AbortSignal): Promise<Mapping | undefined> {
+async function find(connection: WanConnection, key: MappingKey, bounds: CallBounds): Promise<Mapping | undefined> {
   const { protocol, externalPort } = key;
   try {
-    return await connection.getSpecificPortMappingEntry({ protocol, externalPort }, signal);
+    return await connection.getSpecificPortMappingEntry({ protocol, externalPort }, bounds);
   } catch (error) {
     if (isFault(error, FAULT.noSuchEntry, FAULT.noSuchMapping)) return undefined;
     throw error;
   }
 }
 
-async function remove(connection: WanConnection, key: MappingKey, signal: AbortSignal): Promise<void> {
+async function remove(connection: WanConnection, key: MappingKey, bounds: CallBounds): Promise<void> {
   const { protocol, externalPort } = key;
   try {
-    await connection.deletePortMapping({ protocol, externalPort }, signal);
+    await connection.deletePortMapping({ protocol, externalPort }, bounds);
   } catch (error) {
     if (!isFault(error, FAULT.noSuchEntry, FAULT.noSuchMapping)) throw error;
   }
 }
 
 /** Entries come by index, and indexes move when somebody maps meanwhile: an entry may come twice, rarely not at all. */
-async function listEntries(connection: WanConnection, signal: AbortSignal): Promise<Mapping[]> {
+async function listEntries(connection: WanConnection, bounds: CallBounds): Promise<Mapping[]> {
   const found = new Map<string, Mapping>();
   let repeated = 0;
   for (let index = 0; index < MOST_ENTRIES && repeated < MOST_REPEATED; index += LIST_STRIDE) {
     const answers = await Promise.allSettled(
-      Array.from({ length: LIST_STRIDE }, (_, offset) => connection.getGenericPortMappingEntry(index + offset, signal)),
+      Array.from({ length: LIST_STRIDE }, (_, offset) => connection.getGenericPortMappingEntry(index + offset, bounds)),
     );
     for (const [offset, answer] of answers.entries()) {
       if (answer.status === "fulfilled") {
@@ -330,12 +343,12 @@ async function chooseConnection(
   { services }: Description,
   localAddress: string,
   bindTo: string | undefined,
-  signal: AbortSignal,
+  bounds: CallBounds,
 ): Promise<WanConnection> {
   const connections = services.map((service) => new WanConnection(service, localAddress, bindTo));
   if (connections.length > 1) {
     for (const connection of connections) {
-      const isUp = await connection.isConnected(signal).catch((error) => {
+      const isUp = await connection.isConnected(bounds).catch((error) => {
         if (isFault(error)) return false;
         throw error;
       });

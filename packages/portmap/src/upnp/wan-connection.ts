@@ -2,7 +2,7 @@ import { isIPv4 } from "node:net";
 import type { Mapping, Protocol } from "../gateway.ts";
 import { PortmapError } from "../portmap-error.ts";
 import { printable } from "../printable.ts";
-import { CallLimit } from "./call-limit.ts";
+import { CallLimit, type CallTurn } from "./call-limit.ts";
 import type { WanService } from "./description.ts";
 import { httpRequest } from "./http.ts";
 import { parseSoapAnswer, type SoapArguments, soapCall } from "./soap.ts";
@@ -12,6 +12,9 @@ const MOST_ANSWER_BYTES = 32_768;
 const LONGEST_DESCRIPTION = 64;
 const LONGEST_HOST = 64;
 const MOST_SECONDS = 0xff_ff_ff_ff;
+
+/** What bounds a call: when it may start, and until when it may take. */
+export type CallBounds = CallTurn & { signal: AbortSignal };
 
 /** A mapping as the gateway is asked for it. */
 export interface WantedEntry {
@@ -44,28 +47,28 @@ export class WanConnection {
     return this.#localAddress;
   }
 
-  async addPortMapping(entry: WantedEntry, signal: AbortSignal): Promise<void> {
-    await this.#call("AddPortMapping", (local) => addArguments(entry, local), signal);
+  async addPortMapping(entry: WantedEntry, bounds: CallBounds): Promise<void> {
+    await this.#call("AddPortMapping", (local) => addArguments(entry, local), bounds);
   }
 
   /** WANIPConnection:2. The port that was given. */
-  async addAnyPortMapping(entry: WantedEntry, signal: AbortSignal): Promise<number> {
-    const answer = await this.#call("AddAnyPortMapping", (local) => addArguments(entry, local), signal);
+  async addAnyPortMapping(entry: WantedEntry, bounds: CallBounds): Promise<number> {
+    const answer = await this.#call("AddAnyPortMapping", (local) => addArguments(entry, local), bounds);
     return numberIn(answer, "NewReservedPort", 1, 65_535);
   }
 
-  async deletePortMapping(key: EntryKey, signal: AbortSignal): Promise<void> {
-    await this.#call("DeletePortMapping", () => keyArguments(key), signal);
+  async deletePortMapping(key: EntryKey, bounds: CallBounds): Promise<void> {
+    await this.#call("DeletePortMapping", () => keyArguments(key), bounds);
   }
 
-  async getSpecificPortMappingEntry(key: EntryKey, signal: AbortSignal): Promise<Mapping> {
-    const answer = await this.#call("GetSpecificPortMappingEntry", () => keyArguments(key), signal);
+  async getSpecificPortMappingEntry(key: EntryKey, bounds: CallBounds): Promise<Mapping> {
+    const answer = await this.#call("GetSpecificPortMappingEntry", () => keyArguments(key), bounds);
     const { protocol, externalPort, remoteHost = "" } = key;
     return { protocol, externalPort, remoteHost, ...entryValues(answer) };
   }
 
-  async getGenericPortMappingEntry(index: number, signal: AbortSignal): Promise<Mapping> {
-    const answer = await this.#call("GetGenericPortMappingEntry", () => [["NewPortMappingIndex", index]], signal);
+  async getGenericPortMappingEntry(index: number, bounds: CallBounds): Promise<Mapping> {
+    const answer = await this.#call("GetGenericPortMappingEntry", () => [["NewPortMappingIndex", index]], bounds);
     const protocol = childText(answer, "NewProtocol")?.toLowerCase();
     if (protocol !== "tcp" && protocol !== "udp") throw new PortmapError("malformed", "an entry without a protocol");
     return {
@@ -76,8 +79,8 @@ export class WanConnection {
     };
   }
 
-  async getExternalIpAddress(signal: AbortSignal): Promise<string> {
-    const answer = await this.#call("GetExternalIPAddress", () => [], signal);
+  async getExternalIpAddress(bounds: CallBounds): Promise<string> {
+    const answer = await this.#call("GetExternalIPAddress", () => [], bounds);
     const address = childText(answer, "NewExternalIPAddress") ?? "";
     if (address === "" || address === "0.0.0.0") throw new PortmapError("failed", "the gateway has no outer address");
     if (!isIPv4(address)) throw new PortmapError("malformed", "the gateway's outer address is none");
@@ -85,12 +88,13 @@ export class WanConnection {
   }
 
   /** Whether the connection is up: a gateway may describe several and use one. */
-  async isConnected(signal: AbortSignal): Promise<boolean> {
-    const answer = await this.#call("GetStatusInfo", () => [], signal);
+  async isConnected(bounds: CallBounds): Promise<boolean> {
+    const answer = await this.#call("GetStatusInfo", () => [], bounds);
     return childText(answer, "NewConnectionStatus") === "Connected";
   }
 
-  #call(action: string, args: (localAddress: string) => SoapArguments, signal: AbortSignal): Promise<XmlElement> {
+  #call(action: string, args: (localAddress: string) => SoapArguments, bounds: CallBounds): Promise<XmlElement> {
+    const { signal } = bounds;
     const { type, controlUrl } = this.service;
     return this.#limit.run(async () => {
       const { status, text } = await httpRequest({
@@ -112,7 +116,7 @@ export class WanConnection {
         throw new PortmapError(code, `the gateway answered ${action} with HTTP status ${status}`);
       }
       return parseSoapAnswer(text, action);
-    });
+    }, bounds);
   }
 }
 
