@@ -126,9 +126,9 @@ describe("a UDP path", () => {
   it("gets a stream beside it where it is not proved, and takes its place when it is after all", async () => {
     const world = new World();
     world.isUdpBlocked = true;
+    world.mine.tick(world.now, use);
     const start = world.now;
-    world.mine.tick(start, use);
-    world.mine.tick(start + 1400, use);
+    world.mine.tick(start + 1300, use);
     expect(world.told).toHaveLength(2);
     world.mine.tick(start + 1500, use);
     expect(world.told.slice(2)).toMatchObject([{ ...open(2), rendezvous: { at: "stream" } }]);
