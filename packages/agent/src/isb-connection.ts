@@ -118,19 +118,19 @@ export function connectToIsb(options: IsbOptions, events: IsbEvents): IsbSession
  */
 export async function whenLoggedIn(session: IsbSession, addresses: number): Promise<void> {
   const refused = new AbortController();
-  let seen: IsthmusError | undefined;
+  let refusal: IsthmusError | undefined;
   let refusals = 0;
   const look = setInterval(() => {
     const error = session.lastError;
-    if (!error || error === seen) return;
-    seen = error;
-    refusals = CODES[error.code].retry ? 0 : refusals + 1;
+    if (!error || error === refusal || CODES[error.code].retry) return;
+    refusal = error;
+    refusals++;
     if (LOGIN_REFUSED.has(error.code) || refusals >= addresses) refused.abort(error);
   }, LOGIN_CHECK_MS);
   try {
     await session.whenUp(AbortSignal.any([refused.signal, AbortSignal.timeout(LOGIN_WAIT_MS)]));
   } catch {
-    throw session.lastError ?? new IsthmusError("timeout", `no answer from ${session.origin}`);
+    throw refusal ?? session.lastError ?? new IsthmusError("timeout", `no answer from ${session.origin}`);
   } finally {
     clearInterval(look);
   }
