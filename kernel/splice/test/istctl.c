@@ -13,6 +13,11 @@
  *   istctl raw COMMAND HEX         a request with these attributes
  *   istctl repeat SECONDS FILE     the commands in its lines, over and over,
  *                                  whether they are refused or not
+ *   istctl tell FILE               the commands in its lines; for each a line
+ *                                  "ok" or "ERROR: TEXT @OFFSET", the offset of
+ *                                  the attribute in the request, or -; replies
+ *                                  stand before it as "reply HEX", attributes
+ *                                  alone
  *
  * Status 0, or 1 with the kernel's text.
  */
@@ -39,8 +44,8 @@ static uint32_t group;
 static char request[BUFFER_BYTES];
 static struct nlmsghdr *message = (struct nlmsghdr *)request;
 
-/* Of `repeat`, which goes on and counts instead of showing. */
-static bool repeating;
+/* `repeat` goes on and counts, `tell` goes on and tells, instead of showing. */
+static enum { SHOW, COUNT, TELL } mode;
 static unsigned long done, refused;
 
 static void fail(const char *what)
@@ -291,30 +296,51 @@ static void show(const struct nlmsghdr *got)
 	fflush(stdout);
 }
 
+static void show_bytes(const struct nlmsghdr *got)
+{
+	const unsigned char *bytes = (const void *)got;
+
+	printf("reply ");
+	for (uint32_t i = NLMSG_LENGTH(GENL_HDRLEN); i < got->nlmsg_len; i++)
+		printf("%02x", bytes[i]);
+	printf("\n");
+}
+
 /* Prints the kernel's text. */
 static void refuse(const struct nlmsghdr *got)
 {
 	const struct nlmsgerr *error = NLMSG_DATA(got);
 	size_t skip = sizeof(*error);
 	const struct nlattr *text = NULL, *offset = NULL;
+	int length = 0;
 
-	if (repeating) {
-		refused++;
+	refused++;
+	if (mode == COUNT)
 		return;
-	}
 	if (!(got->nlmsg_flags & NLM_F_CAPPED))
 		skip += error->msg.nlmsg_len - sizeof(error->msg);
 	if (got->nlmsg_flags & NLM_F_ACK_TLVS) {
 		const char *tlvs = (const char *)error + NLMSG_ALIGN(skip);
-		int length = (const char *)got + got->nlmsg_len - tlvs;
 
+		length = (const char *)got + got->nlmsg_len - tlvs;
 		text = find(tlvs, length, NLMSGERR_ATTR_MSG);
 		offset = find(tlvs, length, NLMSGERR_ATTR_OFFS);
+		skip = tlvs - (const char *)error;
 	}
-	fprintf(stderr, "istctl: %s: %.*s%s\n", strerror(-error->error),
+	fprintf(mode == TELL ? stdout : stderr, "%s%s: %.*s",
+		mode == TELL ? "" : "istctl: ", strerror(-error->error),
 		text ? length_of(text) : 0,
-		text ? (const char *)data_of(text) : "",
-		offset ? " (at an attribute)" : "");
+		text ? (const char *)data_of(text) : "");
+	if (mode == TELL) {
+		if (offset)
+			printf(" @%" PRIu64 "\n",
+			       number((const char *)error + skip, length,
+				      NLMSGERR_ATTR_OFFS));
+		else
+			printf(" @-\n");
+		return;
+	}
+	fprintf(stderr, "%s\n", offset ? " (at an attribute)" : "");
 	exit(1);
 }
 
@@ -335,12 +361,16 @@ static void answer(bool dump)
 
 				if (error->error)
 					refuse(got);
+				else if (mode == TELL)
+					printf("ok\n");
 				return;
 			}
 			if (got->nlmsg_type == NLMSG_DONE)
 				return;
-			if (!repeating)
+			if (mode == SHOW)
 				show(got);
+			else if (mode == TELL)
+				show_bytes(got);
 			if (!dump && !(message->nlmsg_flags & NLM_F_ACK))
 				return;
 		}
@@ -413,39 +443,49 @@ static int index_of(const char *const *names, int count, const char *name)
 	return 0;
 }
 
+static void put_member(const char *word, char **words)
+{
+	int which;
+
+	if (!strcmp(word, "source")) {
+		put_source(words[0], words[1]);
+	} else if (!strcmp(word, "limit")) {
+		which = index_of(limits, 6, words[0]);
+		if (which == IST_A_LIMITS_SPLICES)
+			put32(which, atoi(words[1]));
+		else
+			put64(which, atoll(words[1]));
+	} else {
+		put32(index_of(timeouts, 9, words[0]), atoi(words[1]));
+	}
+}
+
+/* All of the words of one kind, wherever they stand. */
+static void put_nest(uint16_t type, const char *word, int count, char **words)
+{
+	struct nlattr *attr = NULL;
+
+	for (int i = 0; i + 2 < count; i++)
+		if (!strcmp(words[i], word)) {
+			if (!attr)
+				attr = nest(type);
+			put_member(word, words + i + 1);
+		}
+	if (attr)
+		end(attr);
+}
+
 static void put_words(int count, char **words)
 {
-	struct nlattr *sources = NULL;
-
-	for (int i = 0; i < count; i++)
-		if (!strcmp(words[i], "source")) {
-			if (!sources)
-				sources = nest(IST_A_ALLOC_SOURCES);
-			put_source(words[i + 1], words[i + 2]);
-			i += 2;
-		}
-	if (sources)
-		end(sources);
+	put_nest(IST_A_ALLOC_SOURCES, "source", count, words);
+	put_nest(IST_A_ALLOC_LIMITS, "limit", count, words);
+	put_nest(IST_A_ALLOC_TIMEOUTS, "timeout", count, words);
 	for (int i = 0; i < count; i++) {
 		struct nlattr *inner;
 
-		if (!strcmp(words[i], "source")) {
-			i += 2;
-		} else if (!strcmp(words[i], "limit")) {
-			int which = index_of(limits, 6, words[i + 1]);
-
-			inner = nest(IST_A_ALLOC_LIMITS);
-			if (which == IST_A_LIMITS_SPLICES)
-				put32(which, atoi(words[i + 2]));
-			else
-				put64(which, atoll(words[i + 2]));
-			end(inner);
-			i += 2;
-		} else if (!strcmp(words[i], "timeout")) {
-			inner = nest(IST_A_ALLOC_TIMEOUTS);
-			put32(index_of(timeouts, 9, words[i + 1]),
-			      atoi(words[i + 2]));
-			end(inner);
+		if (!strcmp(words[i], "source") ||
+		    !strcmp(words[i], "limit") ||
+		    !strcmp(words[i], "timeout")) {
 			i += 2;
 		} else if (!strcmp(words[i], "remove")) {
 			put32(IST_A_ALLOC_REMOVE_CELL, atoi(words[++i]));
@@ -549,31 +589,54 @@ static void run(int argc, char **argv)
 	answer(message->nlmsg_flags & NLM_F_DUMP);
 }
 
-static void repeat(int seconds, const char *path)
+/* Return: false at the end of the file. */
+static bool run_line(FILE *file)
 {
-	time_t until = time(NULL) + seconds;
-	char line[4096], *words[256];
+	static char *line;
+	static size_t room;
+	char *words[256];
+	int count = 0;
+
+	if (getline(&line, &room, file) < 0)
+		return false;
+	for (char *word = strtok(line, " \n"); word && count < 256;
+	     word = strtok(NULL, " \n"))
+		words[count++] = word;
+	if (count) {
+		run(count, words);
+		done++;
+	}
+	return true;
+}
+
+static FILE *open_lines(const char *path)
+{
 	FILE *file = fopen(path, "r");
 
 	if (!file)
 		fail(path);
-	repeating = true;
-	while (time(NULL) < until) {
-		int count = 0;
+	return file;
+}
 
-		if (!fgets(line, sizeof(line), file)) {
+static void repeat(int seconds, const char *path)
+{
+	time_t until = time(NULL) + seconds;
+	FILE *file = open_lines(path);
+
+	mode = COUNT;
+	while (time(NULL) < until)
+		if (!run_line(file))
 			rewind(file);
-			continue;
-		}
-		for (char *word = strtok(line, " \n"); word && count < 256;
-		     word = strtok(NULL, " \n"))
-			words[count++] = word;
-		if (!count)
-			continue;
-		run(count, words);
-		done++;
-	}
 	printf("done %lu refused %lu\n", done, refused);
+}
+
+static void tell(const char *path)
+{
+	FILE *file = open_lines(path);
+
+	mode = TELL;
+	while (run_line(file))
+		;
 }
 
 int main(int argc, char **argv)
@@ -589,6 +652,8 @@ int main(int argc, char **argv)
 		listen_for(atoi(argv[2]));
 	else if (argc > 3 && !strcmp(argv[1], "repeat"))
 		repeat(atoi(argv[2]), argv[3]);
+	else if (argc > 2 && !strcmp(argv[1], "tell"))
+		tell(argv[2]);
 	else if (argc > 1)
 		run(argc - 1, argv + 1);
 	else

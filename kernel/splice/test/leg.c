@@ -9,9 +9,10 @@
  * every one of the RECEIVE bytes that come; then both ends close. Port 0 lets
  * the system choose. Words: `wait MS` before sending, `hold MS` before closing,
  * `reset` ends by RST, `half` closes the sending side at once, `slow` reads
- * slowly.
+ * slowly, `pause MS` has a small buffer and does not read for so long; `tfo`
+ * and `mptcp` offer TCP Fast Open, with data in the SYN, and Multipath TCP.
  * UDP: sends COUNT datagrams of SIZE bytes, and says how many good ones came
- * within SECONDS.
+ * within SECONDS, and how many errors of the network, with the last one.
  * Status 0 when everything came as it should; 1 for wrong bytes, 2 for an
  * error of the connection, which is printed.
  */
@@ -30,6 +31,12 @@
 #include <unistd.h>
 
 #define CHUNK_BYTES 65536
+#define SMALL_BUFFER_BYTES 16384
+
+/* Older headers do not know it. */
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -90,21 +97,28 @@ static socklen_t parse(const char *host, const char *port,
 	return length;
 }
 
-static int open_leg(int type, char **argv)
+static int bind_leg(int type, int protocol, char **argv)
 {
-	struct sockaddr_storage local, remote;
-	socklen_t length;
+	struct sockaddr_storage local;
+	socklen_t length = parse(argv[0], argv[1], &local);
 	int on = 1, sock;
 
-	length = parse(argv[0], argv[1], &local);
-	sock = socket(local.ss_family, type, 0);
+	sock = socket(local.ss_family, type, protocol);
+	if (sock < 0)
+		die("socket");
 	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(sock, (void *)&local, length))
 		die("bind");
-	length = parse(argv[2], argv[3], &remote);
+	return sock;
+}
+
+static void connect_leg(int sock, char **argv)
+{
+	struct sockaddr_storage remote;
+	socklen_t length = parse(argv[2], argv[3], &remote);
+
 	if (connect(sock, (void *)&remote, length))
 		die("connect");
-	return sock;
 }
 
 static int word_of(int count, char **words, const char *name)
@@ -135,7 +149,7 @@ static void send_some(int sock, struct transfer *out)
 	size = send(sock, out->buffer + out->from, out->to - out->from,
 		    MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (size < 0) {
-		if (errno == EAGAIN)
+		if (errno == EAGAIN || errno == EINPROGRESS)
 			return;
 		die("send");
 	}
@@ -169,9 +183,9 @@ static int run_tcp(int argc, char **argv)
 {
 	static struct transfer out, in;
 	char **words = argv + 8;
-	int count = argc - 8, sock;
+	int count = argc - 8, sock, small = SMALL_BUFFER_BYTES, on = 1;
 	bool open = true, sending = true;
-	double start = now(), connected;
+	double start = now(), connected, reading;
 	struct tcp_info info;
 	socklen_t length = sizeof(info);
 
@@ -179,11 +193,22 @@ static int run_tcp(int argc, char **argv)
 	out.stream.state = strtoull(argv[5], NULL, 0);
 	in.left = strtoull(argv[6], NULL, 0);
 	in.stream.state = strtoull(argv[7], NULL, 0);
-	sock = open_leg(SOCK_STREAM, argv);
+	sock = bind_leg(SOCK_STREAM,
+			word_of(count, words, "mptcp") ? IPPROTO_MPTCP : 0,
+			argv);
+	if (word_of(count, words, "pause"))
+		setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	if (word_of(count, words, "tfo") &&
+	    setsockopt(sock, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on,
+		       sizeof(on)))
+		die("fast open");
+	connect_leg(sock, argv);
 	connected = now() - start;
+	reading = now() + word_of(count, words, "pause") / 1e3;
 	getsockopt(sock, IPPROTO_TCP, TCP_INFO, &info, &length);
-	printf("connected %.3f s mss %u options %u rto %u us\n", connected,
-	       info.tcpi_snd_mss, info.tcpi_options, info.tcpi_rto);
+	printf("connected %.3f s mss %u options %u scales %u %u rto %u us\n",
+	       connected, info.tcpi_snd_mss, info.tcpi_options,
+	       info.tcpi_snd_wscale, info.tcpi_rcv_wscale, info.tcpi_rto);
 	fflush(stdout);
 	usleep(1000 * word_of(count, words, "wait"));
 	if (word_of(count, words, "half") && !out.left)
@@ -200,6 +225,10 @@ static int run_tcp(int argc, char **argv)
 		}
 		if (!out.left && !in.left)
 			break;
+		if (open && now() < reading) {
+			usleep(20000);
+			continue;
+		}
 		poll_for.events = (open ? POLLIN : 0) |
 				  (out.left ? POLLOUT : 0);
 		if (poll(&poll_for, 1, 60000) <= 0) {
@@ -249,12 +278,14 @@ static int run_tcp(int argc, char **argv)
 static int run_udp(char **argv)
 {
 	int count = atoi(argv[4]), size = atoi(argv[5]), good = 0, sent = 0;
+	int errors = 0, error = 0;
 	static unsigned char buffer[CHUNK_BYTES], expected[CHUNK_BYTES];
-	int sock = open_leg(SOCK_DGRAM, argv);
+	int sock = bind_leg(SOCK_DGRAM, 0, argv);
 	double start = now(), until = start + atof(argv[6]);
 	double pace = atof(argv[6]) * 0.9 / count;
 	struct stream stream = { .state = 88172645463325252ull };
 
+	connect_leg(sock, argv);
 	for (int i = 0; i < size; i++)
 		expected[i] = next_byte(&stream);
 	while (now() < until) {
@@ -262,16 +293,20 @@ static int run_udp(char **argv)
 
 		/* Evenly over most of the time, since the peer may come late. */
 		if (sent < count && now() > start + sent * pace) {
-			if (send(sock, expected, size, 0) < 0 &&
-			    errno != ECONNREFUSED)
-				die("send");
+			if (send(sock, expected, size, 0) < 0) {
+				error = errno;
+				errors++;
+			}
 			sent++;
 		}
 		if (poll(&poll_for, 1, 50) > 0) {
 			ssize_t got = recv(sock, buffer, sizeof(buffer), 0);
 
-			if (got < 0)
+			if (got < 0) {
+				error = errno;
+				errors++;
 				continue;
+			}
 			if (got != size || memcmp(buffer, expected, size)) {
 				printf("wrong datagram of %zd bytes\n", got);
 				return 1;
@@ -279,7 +314,8 @@ static int run_udp(char **argv)
 			good++;
 		}
 	}
-	printf("sent %d received %d\n", sent, good);
+	printf("sent %d received %d errors %d (%s)\n", sent, good, errors,
+	       error ? strerror(error) : "none");
 	return 0;
 }
 

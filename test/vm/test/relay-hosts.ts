@@ -19,24 +19,44 @@ export const HOSTS = {
 /** The sources of both hosts, as words of istctl. */
 export const SOURCES = "source 0 10.1.0.2 source 0 fd01::/64 source 1 10.3.0.2 source 1 fd03::/64";
 
-const TOPOLOGY = `
+/**
+ * The same with a NAT (nftables, masquerade) in front of each host:
+ *
+ *   a 192.168.1.2, fd11::2 --- q 10.1.0.2, fd01::2 --- i --- 10.2.0.3, fd02::3 r --- 192.168.3.2, fd13::2 b
+ */
+const HOSTS_BEHIND_NATS = {
+  a: { v4: "192.168.1.2", v6: "fd11::2", ist4: "10.1.0.1", ist6: "fd01::1" },
+  b: { v4: "192.168.3.2", v6: "fd13::2", ist4: "10.2.0.1", ist6: "fd02::1" },
+} as const;
+
+const SOURCES_BEHIND_NATS = "source 0 10.1.0.2 source 0 fd01::2 source 1 10.2.0.3 source 1 fd02::3";
+
+const NAMESPACES = `
 set -e
-for host in a i r b; do
+for host in a q i r b; do
   ip netns add $host
   ip -n $host link set lo up
 done
-ip link add a0 netns a type veth peer name i0 netns i
-ip link add i1 netns i type veth peer name r0 netns r
-ip link add r1 netns r type veth peer name b0 netns b
 address() {
   ip -n $1 addr add $3 dev $2
   ip -n $1 addr add $4 dev $2 nodad
   ip -n $1 link set $2 up
 }
-address a a0 10.1.0.2/24 fd01::2/64
-address i i0 10.1.0.1/24 fd01::1/64
+ip link add i1 netns i type veth peer name r0 netns r
+ip link add r1 netns r type veth peer name b0 netns b
 address i i1 10.2.0.1/24 fd02::1/64
 address r r0 10.2.0.3/24 fd02::3/64
+for host in q r; do
+  ip netns exec $host sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+done
+`;
+
+const PLAIN = `
+${NAMESPACES}
+ip netns del q
+ip link add a0 netns a type veth peer name i0 netns i
+address a a0 10.1.0.2/24 fd01::2/64
+address i i0 10.1.0.1/24 fd01::1/64
 address r r1 10.3.0.1/24 fd03::1/64
 address b b0 10.3.0.2/24 fd03::2/64
 for family in 4 6; do
@@ -47,25 +67,66 @@ for family in 4 6; do
   ip -n b -$family route add default via $three
   ip -n r -$family route add default via $(echo $two | sed 's/3$/1/')
 done
-ip netns exec r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+# Addresses that no stack answers for, though their packets come to these hosts.
+ip -n i route add 10.1.0.128/25 via 10.1.0.2
+ip -n i route add fd01::ff:0/112 via fd01::2
+ip -n r route add 10.3.0.128/25 via 10.3.0.2
+ip -n r route add fd03::ff:0/112 via fd03::2
+`;
+
+/** As many addresses of each side as the routes above lead to. */
+const GHOSTS = 127;
+
+const BEHIND_NATS = `
+${NAMESPACES}
+ip link add a0 netns a type veth peer name q1 netns q
+ip link add q0 netns q type veth peer name i0 netns i
+address a a0 192.168.1.2/24 fd11::2/64
+address q q1 192.168.1.1/24 fd11::1/64
+address q q0 10.1.0.2/24 fd01::2/64
+address i i0 10.1.0.1/24 fd01::1/64
+address r r1 192.168.3.1/24 fd13::1/64
+address b b0 192.168.3.2/24 fd13::2/64
+for at in a/192.168.1.1/fd11::1 b/192.168.3.1/fd13::1 q/10.1.0.1/fd01::1 r/10.2.0.1/fd02::1; do
+  IFS=/ read -r host v4 v6 <<END
+$at
+END
+  ip -n $host route add default via $v4
+  ip -n $host -6 route add default via $v6
+done
+for at in q/q0 r/r0; do
+  ip netns exec \${at%/*} nft -f - <<NFT
+table inet nat {
+  chain post { type nat hook postrouting priority srcnat; oifname \${at#*/} masquerade; }
+}
+NFT
+done
 `;
 
 /** The hosts and the tools that run on them. */
 export class RelayHosts {
   readonly vm: VirtualMachine;
+  readonly addresses: typeof HOSTS | typeof HOSTS_BEHIND_NATS;
+  /** What the relay sees of both hosts, as words of istctl. */
+  readonly sources: string;
   readonly #bin: string;
+  #cells = 0;
+  #runs = 0;
+  #ghosts = 0;
 
-  private constructor(vm: VirtualMachine) {
+  private constructor(vm: VirtualMachine, isBehindNats: boolean) {
     this.vm = vm;
+    this.addresses = isBehindNats ? HOSTS_BEHIND_NATS : HOSTS;
+    this.sources = isBehindNats ? SOURCES_BEHIND_NATS : SOURCES;
     this.#bin = vm.guestShare;
   }
 
-  static async on(vm: VirtualMachine): Promise<RelayHosts> {
-    for (const tool of ["istctl", "leg"]) {
+  static async on(vm: VirtualMachine, { behindNats = false } = {}): Promise<RelayHosts> {
+    for (const tool of ["istctl", "leg", "wire"]) {
       execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", join(vm.share, tool), join(TOOLS, `${tool}.c`)]);
     }
-    await vm.check(TOPOLOGY);
-    return new RelayHosts(vm);
+    await vm.check(behindNats ? BEHIND_NATS : PLAIN);
+    return new RelayHosts(vm, behindNats);
   }
 
   async remove(): Promise<void> {
@@ -83,24 +144,39 @@ export class RelayHosts {
     return status === 0 ? "not refused" : output.trim();
   }
 
+  /** An allocation of one passive cell with ports of its own, above those that tests choose. */
+  async cell(words = ""): Promise<Cell> {
+    const { id, ports, request } = this.#nextCell(words, this.sources);
+    await this.istctl(request);
+    return { id, ports };
+  }
+
+  #nextCell(words: string, sources: string): Cell & { request: string } {
+    const n = ++this.#cells;
+    const id = 100_000 + n;
+    const ports = [40_000 + 2 * n, 40_001 + 2 * n] as const;
+    return { id, ports, request: `new ${id} ${sources} cell 0 passive ${ports.join(" ")} ${words}` };
+  }
+
   /** Numbers of the relay's statistics by name; `rN` are the reasons, "ended/packets". */
   async stats(): Promise<Record<string, string>> {
     const words = (await this.istctl("stats")).trim().split(" ").slice(1);
     return Object.fromEntries(words.map((word) => word.split("=") as [string, string]));
   }
 
-  on(host: "a" | "i" | "r" | "b", script: string): Promise<string> {
+  on(host: "a" | "q" | "i" | "r" | "b", script: string): Promise<string> {
     return this.vm.check(`ip netns exec ${host} sh -e <<'END'\n${script}\nEND\n`);
   }
 
-  /** Runs `leg` on both hosts at the same time, `b` after a while. @returns what they said */
+  /** Runs `leg` on both hosts at the same time, `b` after a while; several pairs may. @returns what they said */
   async legs(a: string, b: string, delayMs = 100): Promise<[string, string]> {
+    const file = `/tmp/legs-${++this.#runs}`;
     const output = await this.vm.check(`
-      ip netns exec a ${this.#bin}/leg ${a} >/tmp/a.out & pid=$!
+      ip netns exec a ${this.#bin}/leg ${a} >${file}.a & pid=$!
       sleep ${delayMs / 1000}
-      ip netns exec b ${this.#bin}/leg ${b} >/tmp/b.out; status=$?
+      ip netns exec b ${this.#bin}/leg ${b} >${file}.b; status=$?
       wait $pid || status="$status, a $?"
-      cat /tmp/a.out; echo ----; cat /tmp/b.out
+      cat ${file}.a; echo ----; cat ${file}.b
       [ "$status" = 0 ] || { echo "status b $status"; exit 1; }
     `);
     return output.split("----\n") as [string, string];
@@ -112,7 +188,7 @@ export class RelayHosts {
     { families = [4, 4], bytes = 2_000_000, from = [0, 0], words = ["", ""], delayMs = 100 }: TransferOptions = {},
   ): Promise<[string, string]> {
     const leg = (side: 0 | 1): string => {
-      const host = side === 0 ? HOSTS.a : HOSTS.b;
+      const host = side === 0 ? this.addresses.a : this.addresses.b;
       const [own, ist] = families[side] === 4 ? [host.v4, host.ist4] : [host.v6, host.ist6];
       const seeds = side === 0 ? [11, 22] : [22, 11];
       return `tcp ${own} ${from[side]} ${ist} ${ports[side]} ${bytes} ${seeds[0]} ${bytes} ${seeds[1]} ${words[side]}`;
@@ -127,7 +203,7 @@ export class RelayHosts {
     { families = [4, 4], count = 40 }: { families?: readonly [4 | 6, 4 | 6]; count?: number } = {},
   ): Promise<[number, number]> {
     const leg = (side: 0 | 1): string => {
-      const host = side === 0 ? HOSTS.a : HOSTS.b;
+      const host = side === 0 ? this.addresses.a : this.addresses.b;
       const [own, ist] = families[side] === 4 ? [host.v4, host.ist4] : [host.v6, host.ist6];
       return `udp ${own} 0 ${ist} ${ports[side]} ${count} ${size} 6`;
     };
@@ -135,13 +211,52 @@ export class RelayHosts {
     return outputs.map((output) => Number(/received (\d+)/.exec(output)![1])) as [number, number];
   }
 
+  /**
+   * Runs a script of wire.c on a cell of its own, between addresses that are nobody's, at `a` and `b`.
+   * @param words for the allocation; SYN-ACKs are not repeated unless these say so
+   * @returns the splices that are there afterwards @throws VmError with what was not as it should be
+   */
+  async wire(
+    script: string,
+    { families = [4, 4], words = "timeout syn-ack 60000" }: WireOptions = {},
+  ): Promise<string> {
+    const number = 128 + (this.#ghosts++ % GHOSTS);
+    const ghosts = [
+      { host: "a", v4: `10.1.0.${number}`, v6: `fd01::ff:${number}` },
+      { host: "b", v4: `10.3.0.${number}`, v6: `fd03::ff:${number}` },
+    ] as const;
+    const sources = ghosts.map(({ v4, v6 }, side) => `source ${side} ${v4} source ${side} ${v6}`).join(" ");
+    const { id, ports, request } = this.#nextCell(words, sources);
+    const ends = ghosts.map(({ host, v4, v6 }, side) => {
+      const { ist4, ist6 } = HOSTS[host];
+      return `${host} ${families[side] === 4 ? `${v4} 700${side} ${ist4}` : `${v6} 700${side} ${ist6}`} ${ports[side]}`;
+    });
+    return this.vm.check(`
+      set -e
+      ip netns exec i ${this.#bin}/istctl ${request}
+      ${this.#bin}/wire ${ends.join(" ")} <<'END'\n${script}\nEND
+      ip netns exec i ${this.#bin}/istctl splices ${id}
+    `);
+  }
+
   /** What the stacks of both ends counted as wrong checksums since they came up. */
   async checksumErrors(): Promise<number> {
     const output = await this.vm.check(
-      "for host in a b i; do ip netns exec $host nstat -asz | grep -i csumerr; done | awk '{ s += $2 } END { print s }'",
+      "for host in $(ls /run/netns); do ip netns exec $host nstat -asz | grep -i csumerr; done | awk '{ s += $2 } END { print s }'",
     );
     return Number(output.trim());
   }
+}
+
+export interface WireOptions {
+  families?: readonly [4 | 6, 4 | 6];
+  words?: string;
+}
+
+/** A passive cell alone in its allocation. */
+export interface Cell {
+  readonly id: number;
+  readonly ports: readonly [number, number];
 }
 
 export interface TransferOptions {
