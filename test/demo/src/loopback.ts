@@ -47,7 +47,7 @@ async function show(demo: {
 }): Promise<void> {
   const { folder, programs, web, stay } = demo;
   const start = async (app: "isb" | "daemon", name: string, args: string[], env = {}): Promise<void> => {
-    const program = new Program(NODE, [appProgram(app), ...args], { name, env: { ...process.env, ...env } });
+    const program = Program.start(NODE, [appProgram(app), ...args], { name, env: { ...process.env, ...env } });
     programs.push(program);
     await program.waitForOutput(/"msg":"ready"/);
   };

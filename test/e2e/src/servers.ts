@@ -31,7 +31,7 @@ abstract class Server {
       name: this.app,
       env: this.#env,
     });
-    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS);
+    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS * this.node.slowness);
     return this;
   }
 
@@ -117,5 +117,10 @@ export class Ist extends Server {
   async join(invite: string): Promise<void> {
     const command = [appProgram("ist"), "--data", this.folder, "join", invite];
     await this.node.read(NODE, command, { timeoutMs: START_TIMEOUT_MS });
+  }
+
+  /** How it is, in the words of `isthmus-ist status`. */
+  async status(): Promise<string> {
+    return this.node.read(NODE, [appProgram("ist"), "status"], { timeoutMs: START_TIMEOUT_MS });
   }
 }

@@ -63,10 +63,15 @@ export function runCommand(file: string, args: string[], options: CommandOptions
 
 /** The output of a command that has to work. @throws LabError unless its status is 0 */
 export async function commandOutput(file: string, args: string[], options: CommandOptions = {}): Promise<string> {
-  const { stdout, stderr, code } = await runCommand(file, args, options);
+  return requireSuccess([file, ...args], options.input, await runCommand(file, args, options));
+}
+
+/** The output of a command that has ended. @throws LabError unless its status is 0 */
+export function requireSuccess(command: string[], input: CommandOptions["input"], result: CommandResult): string {
+  const { stdout, stderr, code } = result;
   if (code === 0) return stdout;
-  const input = options.input === undefined ? "" : `\n${String(options.input)}`;
-  throw new LabError(`status ${code}: ${[file, ...args].join(" ")}${input}\n${stdout}${stderr}`);
+  const given = input === undefined ? "" : `\n${String(input)}`;
+  throw new LabError(`status ${code}: ${command.join(" ")}${given}\n${stdout}${stderr}`);
 }
 
 /** Kills a process that was started as the leader of its group, and the group. */

@@ -52,7 +52,7 @@ export class DelayLine {
     seed: number,
   ): Promise<DelayLine> {
     const ends = [near.node.netns, near.device, far.node.netns, far.device];
-    const program = new Program("setpriv", ["--pdeathsig", "KILL", await delayProgram(), ...ends, String(seed)], {
+    const program = Program.start("setpriv", ["--pdeathsig", "KILL", await delayProgram(), ...ends, String(seed)], {
       name: `delay line of ${near.node.name}`,
       env: { PATH: searchPath() },
       stdin: "pipe",

@@ -1,7 +1,7 @@
 import { chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { Capture, type CaptureOptions } from "./capture.ts";
-import { type CommandOptions, type CommandResult, commandOutput, runCommand } from "./command.ts";
+import { type CommandOptions, type CommandResult, requireSuccess, runCommand } from "./command.ts";
 import { LabError } from "./lab-error.ts";
 import type { Link } from "./link.ts";
 import { Program } from "./program.ts";
@@ -16,7 +16,7 @@ export interface NodeAddresses {
   ipv6: string[];
 }
 
-interface Launch {
+export interface Launch {
   cwd?: string;
   /** Added to a small environment: PATH, HOME (the node's own folder), LANG. */
   env?: NodeJS.ProcessEnv;
@@ -37,6 +37,20 @@ export interface SpawnOptions extends Launch {
 /** Binds private files over those of the system, then becomes the command. */
 const OVERLAY_SCRIPT = 'while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done; shift; exec "$@"';
 
+/** Flags of `setpriv` that make a program the ordinary user's. */
+export function asUser(uid: number | undefined): string[] {
+  if (uid === undefined) return [];
+  return [
+    `--reuid=${uid}`,
+    `--regid=${uid}`,
+    "--clear-groups",
+    "--inh-caps=-all",
+    "--ambient-caps=-all",
+    "--bounding-set=-all",
+    "--no-new-privs",
+  ];
+}
+
 /** A machine of the lab: one network namespace, a private folder, programs. */
 export class Node {
   readonly name: string;
@@ -47,6 +61,8 @@ export class Node {
   /** Changes where a fault changes them. */
   readonly addresses: NodeAddresses = { ipv4: [], ipv6: [] };
   readonly programs: Program[] = [];
+  /** How many times longer than on this host a program may take to start. */
+  readonly slowness: number = 1;
   readonly #captures: Capture[] = [];
   #link: Link | undefined;
   readonly #replaced = new Map<string, string>();
@@ -55,7 +71,7 @@ export class Node {
     this.name = options.name;
     this.netns = options.netns;
     this.folder = options.folder;
-    mkdirSync(this.folder, { mode: 0o755 });
+    mkdirSync(this.folder, { mode: 0o755, recursive: true });
     chownSync(this.folder, ORDINARY_UID, ORDINARY_UID);
   }
 
@@ -81,15 +97,12 @@ export class Node {
 
   /** Runs a command to its end, 10 s at most unless told otherwise. Any status is a result. */
   run(command: string, args: string[] = [], options: RunOptions = {}): Promise<CommandResult> {
-    return runCommand("nsenter", this.#launch(command, args, options), { ...options, env: this.#environment(options) });
+    return runCommand("nsenter", this.#launch(command, args, options), { ...options, env: this.environment(options) });
   }
 
   /** What a command writes. @throws LabError unless its status is 0 */
-  read(command: string, args: string[] = [], options: RunOptions = {}): Promise<string> {
-    return commandOutput("nsenter", this.#launch(command, args, options), {
-      ...options,
-      env: this.#environment(options),
-    });
+  async read(command: string, args: string[] = [], options: RunOptions = {}): Promise<string> {
+    return requireSuccess([command, ...args], options.input, await this.run(command, args, options));
   }
 
   /** Runs a shell script as root. @throws LabError at its first command that fails */
@@ -99,9 +112,9 @@ export class Node {
 
   /** Starts a program that lives until it is stopped or the lab is destroyed. */
   spawn(command: string, args: string[] = [], options: SpawnOptions = {}): Program {
-    const program = new Program("nsenter", this.#launch(command, args, options), {
+    const program = Program.start("nsenter", this.#launch(command, args, options), {
       ...options,
-      env: this.#environment(options),
+      env: this.environment(options),
       name: `${options.name ?? basename(command)} on ${this.name}`,
     });
     this.programs.push(program);
@@ -131,24 +144,13 @@ export class Node {
     const overlays = [...this.#replaced].flatMap(([path, own]) => [own, path]);
     const overlay =
       overlays.length > 0 ? ["unshare", "--mount", "sh", "-ec", OVERLAY_SCRIPT, "sh", ...overlays, "--"] : [];
-    const user =
-      uid === undefined
-        ? []
-        : [
-            `--reuid=${uid}`,
-            `--regid=${uid}`,
-            "--clear-groups",
-            "--inh-caps=-all",
-            "--ambient-caps=-all",
-            "--bounding-set=-all",
-            "--no-new-privs",
-          ];
     // Whatever becomes of this process, nothing that it started outlives it.
-    const launcher = ["setpriv", "--pdeathsig", "KILL", ...user, "--"];
+    const launcher = ["setpriv", "--pdeathsig", "KILL", ...asUser(uid), "--"];
     return [`--net=${join(NETNS_FOLDER, this.netns)}`, ...overlay, ...launcher, command, ...args];
   }
 
-  #environment({ env }: Launch): NodeJS.ProcessEnv {
+  /** The small environment of a program, and what was added to it. */
+  protected environment({ env }: Launch): NodeJS.ProcessEnv {
     return { PATH: searchPath(), HOME: this.folder, LANG: "C.UTF-8", [WORLD_MARK]: "1", ...env };
   }
 }

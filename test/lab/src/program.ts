@@ -1,26 +1,25 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import type { Writable } from "node:stream";
-import { killGroup } from "./command.ts";
+import type { Readable, Writable } from "node:stream";
 import { LabError } from "./lab-error.ts";
 import { Output } from "./output.ts";
-import { type Resources, readResources } from "./resources.ts";
+import { type Exit, HostProcess, type Process } from "./process.ts";
+import type { Resources } from "./resources.ts";
 
-/** How a program ended: one of the two is set. */
-export interface Exit {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-}
-
-export interface ProgramOptions {
+interface ProgramOptions {
   /** For people, in errors: `isthmus-daemon on alice`. */
   name: string;
+  /** The program may end by itself; otherwise that is an error when the lab is destroyed. */
+  ends?: boolean | undefined;
+}
+
+interface LaunchOptions extends ProgramOptions {
   cwd?: string;
   env: NodeJS.ProcessEnv;
   /** `pipe` to write to the program; it reads nothing otherwise. */
   stdin?: "pipe";
-  /** The program may end by itself; otherwise that is an error when the lab is destroyed. */
-  ends?: boolean;
 }
+
+/** What a shell says of a command that it cannot run. */
+const NOT_STARTED = 127;
 
 /** On a busy machine a program may take its time to start; whoever means a deadline gives one. */
 const TIMEOUT_MS = 40_000;
@@ -34,41 +33,38 @@ export class Program {
   readonly stderr = new Output();
   /** Both, in the order they came. */
   readonly output = new Output();
-  readonly #child: ChildProcess;
+  readonly #process: Process;
   readonly #listeners = new Set<() => void>();
   #exit: Exit | undefined;
   #endWanted: boolean;
 
-  constructor(file: string, args: string[], options: ProgramOptions) {
+  constructor(process: Process, options: ProgramOptions) {
     this.name = options.name;
     this.#endWanted = options.ends ?? false;
-    // A group of its own, so that what the program starts can be killed with it.
-    this.#child = spawn(file, args, {
-      cwd: options.cwd,
-      env: options.env,
-      stdio: [options.stdin ?? "ignore", "pipe", "pipe"],
-      detached: true,
-    });
-    this.#collect(this.#child.stdout, this.stdout);
-    this.#collect(this.#child.stderr, this.stderr);
-    this.exited = new Promise((resolve) => {
-      const end = (exit: Exit) => {
+    this.#process = process;
+    this.#collect(process.stdout, this.stdout);
+    this.#collect(process.stderr, this.stderr);
+    this.exited = process.exited
+      .catch((error: Error): Exit => {
+        this.output.append(`${error.message}\n`);
+        return { code: NOT_STARTED, signal: null };
+      })
+      .then((exit) => {
         this.#exit = exit;
         this.#tellListeners();
-        resolve(exit);
-      };
-      this.#child.on("error", (error) => {
-        this.output.append(`${error.message}\n`);
-        end({ code: 127, signal: null });
+        return exit;
       });
-      this.#child.on("close", (code, signal) => end({ code, signal }));
-    });
+  }
+
+  /** Starts a program on this host. */
+  static start(file: string, args: string[], { name, ends, ...launch }: LaunchOptions): Program {
+    return new Program(new HostProcess(file, args, launch), { name, ends });
   }
 
   /** @throws LabError when the program could not be started */
   get pid(): number {
-    if (this.#child.pid === undefined) throw new LabError(`${this.name} did not start`);
-    return this.#child.pid;
+    if (this.#process.pid === undefined) throw new LabError(`${this.name} did not start`);
+    return this.#process.pid;
   }
 
   get running(): boolean {
@@ -77,8 +73,8 @@ export class Program {
 
   /** The program's standard input, if it was asked for. */
   get stdin(): Writable {
-    if (this.#child.stdin === null) throw new LabError(`${this.name} was started without a standard input`);
-    return this.#child.stdin;
+    if (this.#process.stdin === null) throw new LabError(`${this.name} was started without a standard input`);
+    return this.#process.stdin;
   }
 
   /**
@@ -110,7 +106,7 @@ export class Program {
   /** Signals the program itself, not what it started. An end after this is expected. */
   kill(signal: NodeJS.Signals = "SIGTERM"): void {
     this.#endWanted = true;
-    this.#child.kill(signal);
+    this.#process.kill(signal);
   }
 
   /** Signals the program and waits for its end. @throws LabError after killing it when it does not end in time */
@@ -118,7 +114,7 @@ export class Program {
     let late = false;
     const timer = setTimeout(() => {
       late = true;
-      killGroup(this.pid);
+      this.#process.killAll();
     }, timeoutMs);
     this.kill(signal);
     const exit = await this.exited;
@@ -131,13 +127,13 @@ export class Program {
   async destroy(): Promise<void> {
     if (this.#exit) return;
     this.#endWanted = true;
-    killGroup(this.#child.pid);
+    this.#process.killAll();
     await this.exited;
   }
 
   /** @throws when the program is gone */
   resources(): Resources {
-    return readResources(this.pid);
+    return this.#process.resources();
   }
 
   /** Why the program's end deserves attention: it ended by itself and nobody wanted it. */
@@ -145,7 +141,7 @@ export class Program {
     return this.#exit && !this.#endWanted ? this.#failure(this.#ending()) : undefined;
   }
 
-  #collect(stream: ChildProcess["stdout"], into: Output): void {
+  #collect(stream: Readable | null, into: Output): void {
     stream?.setEncoding("utf8").on("data", (text: string) => {
       into.append(text);
       this.output.append(text);

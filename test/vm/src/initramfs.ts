@@ -5,8 +5,8 @@ import { type Kernel, moduleFiles, readModule } from "./kernel.ts";
 import { VmError } from "./vm-error.ts";
 
 const BUSYBOX = "/bin/busybox";
-/** What it takes to see the host's files; everything else is loaded from there. */
-const MODULES = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
+/** What it takes to see the host's files, and the network card; everything else is loaded from there. */
+const MODULES = ["virtio_pci", "virtio_console", "virtio_net", "9pnet_virtio", "9p", "overlay"];
 
 const DIRECTORY = 0o040755;
 const PROGRAM = 0o100755;

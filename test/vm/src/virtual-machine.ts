@@ -19,6 +19,16 @@ const DEBUG_PATIENCE = 6;
 /** An object counts as leaked when it is that old and nothing points at it. */
 const LEAK_AGE_S = 6;
 
+/** A network card of the guest (its eth0, eth1 and so on): the other end of the cable is a TAP device of this host. */
+export interface NetworkCard {
+  /** File of the network namespace in which the TAP device appears. */
+  netns: string;
+  /** Name of the TAP device, which is there as long as the machine runs. */
+  tap: string;
+  /** The guest's address. */
+  mac: string;
+}
+
 export interface VirtualMachineOptions {
   /** By default the oldest that is installed. */
   kernel?: Kernel;
@@ -31,6 +41,12 @@ export interface VirtualMachineOptions {
   countInstructions?: boolean;
   /** Further words of the kernel's command line. */
   kernelArguments?: readonly string[];
+  /** Further words of QEMU's command line, for devices. */
+  qemuArguments?: readonly string[];
+  /** By default it has none. */
+  card?: NetworkCard;
+  /** Where it keeps a folder of its own for as long as it runs; by default among this host's temporary files. */
+  within?: string;
 }
 
 export interface CommandResult {
@@ -46,7 +62,7 @@ interface Running {
 
 /**
  * A virtual machine under QEMU's emulation: another kernel over the host's own files, which it reads and never changes
- * (writes stay in its memory). It has no network device. It ends with this process.
+ * (writes stay in its memory). It ends with this process.
  */
 export class VirtualMachine implements AsyncDisposable {
   readonly kernel: Kernel;
@@ -75,16 +91,15 @@ export class VirtualMachine implements AsyncDisposable {
     if (!kernel) {
       throw new VmError("no kernel with image and headers (Debian packages linux-image-amd64, linux-headers-amd64)");
     }
-    const folder = mkdtempSync(join(tmpdir(), "isthmus-vm-"));
+    const folder = mkdtempSync(join(options.within ?? tmpdir(), "isthmus-vm-"));
     try {
       writeFileSync(join(folder, "initramfs"), initramfs(kernel));
-      const qemu = spawn(
-        "setpriv",
-        ["--pdeathsig", "KILL", "nice", "-n", "10", ...qemuCommand(kernel, folder, options)],
-        {
-          stdio: ["pipe", "pipe", "pipe"],
-        },
-      );
+      const launcher = [
+        ...(options.card ? ["nsenter", `--net=${options.card.netns}`] : []),
+        ...["setpriv", "--pdeathsig", "KILL", "nice", "-n", "10"],
+      ];
+      const [command, ...args] = [...launcher, ...qemuCommand(kernel, folder, options)];
+      const qemu = spawn(command!, args, { stdio: ["pipe", "pipe", "pipe"] });
       const machine = new VirtualMachine(kernel, folder, qemu);
       await machine.#wait("ready", BOOT_MS);
       return machine;
@@ -218,6 +233,8 @@ function qemuCommand(kernel: Kernel, folder: string, options: VirtualMachineOpti
     memoryMiB = kernel.isDebug ? 2048 : 1024,
     countInstructions = false,
     kernelArguments = [],
+    qemuArguments = [],
+    card,
   } = options;
   const virtfs = (path: string, tag: string, more: string): string[] => [
     "-virtfs",
@@ -258,5 +275,18 @@ function qemuCommand(kernel: Kernel, folder: string, options: VirtualMachineOpti
     "virtserialport,chardev=orders,name=orders",
     ...virtfs("/", "hostroot", ",readonly=on"),
     ...virtfs(folder, "share", ""),
+    // After the others: the guest knows the port of orders by its being on the first device of virtio.
+    ...(card ? networkCard(card) : []),
+    ...qemuArguments,
+  ];
+}
+
+function networkCard({ tap, mac }: NetworkCard): string[] {
+  return [
+    "-netdev",
+    `tap,id=cable,ifname=${tap},script=no,downscript=no`,
+    "-device",
+    // Nothing is started from the network, so that no program for it is needed.
+    `virtio-net-pci,netdev=cable,mac=${mac},romfile=`,
   ];
 }
