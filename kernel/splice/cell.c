@@ -74,11 +74,45 @@ int ist_cell_list(struct ist_cell *cell, u8 side, u16 local, u16 remote)
 	return err;
 }
 
+static void ist_cell_unlearn(struct ist_cell *cell)
+{
+	struct ist_port *learned = cell->learned;
+
+	if (!learned)
+		return;
+	cell->learned = NULL;
+	rhltable_remove(&cell->alloc->in->ports, &learned->node,
+			ist_port_params);
+	kfree_rcu(learned, rcu);
+}
+
 /*
- * A side whose port stays 0 afterwards may be listed again only after a grace
- * period, since packets may still be walking along it.
+ * Makes the side that has no port of its own reachable at one that was learned,
+ * instead of the one learned before. Called with the namespace's mutex.
  */
-void ist_cell_unlist(struct ist_cell *cell, u8 side)
+int ist_cell_learn(struct ist_cell *cell, u8 side, u16 local)
+{
+	struct ist_port *learned = kzalloc(sizeof(*learned), GFP_KERNEL);
+	int err;
+
+	if (!learned)
+		return -ENOMEM;
+	learned->cell = cell;
+	learned->side = side;
+	learned->local = local;
+	learned->remote = cell->port[side].remote;
+	err = rhltable_insert(&cell->alloc->in->ports, &learned->node,
+			      ist_port_params);
+	if (err) {
+		kfree(learned);
+		return err;
+	}
+	ist_cell_unlearn(cell);
+	cell->learned = learned;
+	return 0;
+}
+
+static void ist_cell_unlist(struct ist_cell *cell, u8 side)
 {
 	struct ist_port *port = &cell->port[side];
 
@@ -141,6 +175,7 @@ void ist_cell_remove(struct ist_cell *cell, enum ist_reason reason)
 	cell->alloc->in->n_cells--;
 	for (side = 0; side < IST_SIDES; side++)
 		ist_cell_unlist(cell, side);
+	ist_cell_unlearn(cell);
 
 	local_bh_disable();
 	spin_lock(&cell->lock);

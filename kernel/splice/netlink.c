@@ -364,6 +364,15 @@ static struct ist_cell *ist_make_cell(struct ist_alloc *alloc,
 	return cell;
 }
 
+/* The port of a side as others see it. */
+static u16 ist_cell_port(const struct ist_cell *cell, u8 side)
+{
+	const struct ist_port *learned = cell->learned;
+
+	return learned && learned->side == side ? learned->local :
+						  cell->port[side].local;
+}
+
 /* What may change in a cell is the port that a pure one has to learn. */
 static int ist_change_cell(struct ist_cell *cell,
 			   const struct ist_cell_request *request,
@@ -378,7 +387,7 @@ static int ist_change_cell(struct ist_cell *cell,
 							 IST_A_CELL_PORT0];
 		u16 local = ist_get_port(attr, 0);
 
-		if (!attr || local == port->local)
+		if (!local || local == ist_cell_port(cell, side))
 			continue;
 		if (cell->mode != IST_MODE_PURE || port->local) {
 			NL_SET_ERR_MSG_ATTR(extack, attr,
@@ -390,7 +399,7 @@ static int ist_change_cell(struct ist_cell *cell,
 					    "port: a port that is not reserved needs a remote-port");
 			return -EINVAL;
 		}
-		err = ist_cell_list(cell, side, local, port->remote);
+		err = ist_cell_learn(cell, side, local);
 		if (err)
 			return err;
 	}
@@ -721,8 +730,8 @@ static int ist_fill_cell(struct sk_buff *skb, struct ist_cell *cell)
 
 	if (!nest || nla_put_u32(skb, IST_A_CELL_NUMBER, cell->number) ||
 	    nla_put_u8(skb, IST_A_CELL_MODE, cell->mode) ||
-	    nla_put_u16(skb, IST_A_CELL_PORT0, cell->port[0].local) ||
-	    nla_put_u16(skb, IST_A_CELL_PORT1, cell->port[1].local) ||
+	    nla_put_u16(skb, IST_A_CELL_PORT0, ist_cell_port(cell, 0)) ||
+	    nla_put_u16(skb, IST_A_CELL_PORT1, ist_cell_port(cell, 1)) ||
 	    nla_put_u16(skb, IST_A_CELL_REMOTE_PORT0, cell->port[0].remote) ||
 	    nla_put_u16(skb, IST_A_CELL_REMOTE_PORT1, cell->port[1].remote))
 		goto cancel;

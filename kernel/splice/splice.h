@@ -179,6 +179,7 @@ struct ist_splice;
 
 /**
  * struct ist_port - one side of a cell in the table of ports
+ * @rcu: of a learned one, which is replaced while packets walk along it
  * @node: in ist_net.ports
  * @cell: whose it is
  * @local: host byte order; 0 is not in the table
@@ -186,6 +187,7 @@ struct ist_splice;
  * @side: 0 or 1
  */
 struct ist_port {
+	struct rcu_head rcu;
 	struct rhlist_head node;
 	struct ist_cell *cell;
 	u16 local;
@@ -226,6 +228,7 @@ struct ist_group {
  * @max_receivers: of a fan-out
  * @dead: no longer in its allocation
  * @port: by side
+ * @learned: the newest port that a pure cell has learned, or NULL
  * @lock: of everything below
  * @waiting: by protocol and side
  * @udp: the splice that holds the cell's UDP; of a fan-out that to the group
@@ -244,6 +247,7 @@ struct ist_cell {
 	u32 max_receivers;
 	bool dead;
 	struct ist_port port[IST_SIDES];
+	struct ist_port *learned;
 	spinlock_t lock;	/* everything below */
 	struct ist_waiting waiting[IST_PROTOS][IST_SIDES];
 	struct ist_splice *udp;
@@ -397,8 +401,8 @@ static inline u32 ist_alloc_timeout(const struct ist_alloc *alloc,
 /* cell.c */
 extern const struct rhashtable_params ist_port_params;
 struct ist_cell *ist_cell_create(struct ist_alloc *alloc, u32 number, u8 mode);
+int ist_cell_learn(struct ist_cell *cell, u8 side, u16 local);
 int ist_cell_list(struct ist_cell *cell, u8 side, u16 local, u16 remote);
-void ist_cell_unlist(struct ist_cell *cell, u8 side);
 void ist_cell_remove(struct ist_cell *cell, enum ist_reason reason);
 void ist_cell_put(struct ist_cell *cell);
 void ist_cell_rearm(struct ist_cell *cell);
