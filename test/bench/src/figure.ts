@@ -19,6 +19,8 @@ export interface Figure {
   goal?: Goal;
   verdict?: Verdict;
   rounds: number[];
+  /** It is a point of a plot, which tables leave out. */
+  isDetail?: boolean;
 }
 
 export function figure(what: string, unit: string, rounds: readonly number[], goal?: Goal): Figure {

@@ -1,36 +1,61 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { Command, CommanderError } from "commander";
 import { describeMachine } from "./machine.ts";
 import { broker } from "./measures/broker.ts";
 import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
 import type { Measure } from "./measures/measure.ts";
+import { relay } from "./measures/relay.ts";
 import { request } from "./measures/request.ts";
+import { thesis } from "./measures/thesis.ts";
 import { throughput } from "./measures/throughput.ts";
+import { type Plot, plotAsSvg } from "./plot.ts";
 import { type MeasureResult, measureAsMarkdown, type Report, replaceTables, reportAsMarkdown } from "./report.ts";
 
-const MEASURES: readonly Measure[] = [throughput, firstByte, request, connections, broker];
+/** Measures whose results are kept together: a file of results and a place in performance.md for each set. */
+interface MeasureSet {
+  name: string;
+  results: string;
+  measures: readonly Measure[];
+  /** What it takes, about twice. When something hangs, the end of this process ends all of it. */
+  mostMinutes: number;
+}
 
-/** All measures take about a quarter of an hour. When something hangs, the end of this process ends all of it. */
-const MOST_MINUTES = 30;
+const END_TO_END: MeasureSet = {
+  name: "end to end",
+  results: "latest.json",
+  measures: [throughput, firstByte, request, connections, broker],
+  mostMinutes: 30,
+};
+const SETS: readonly MeasureSet[] = [
+  END_TO_END,
+  { name: "relay", results: "relay.json", measures: [relay], mostMinutes: 90 },
+  { name: "thesis", results: "thesis.json", measures: [thesis], mostMinutes: 120 },
+];
+const MEASURES = SETS.flatMap(({ measures }) => measures);
 
 const ROOT = resolve(import.meta.dirname, "../../..");
-const LATEST = join(ROOT, "test/bench/results/latest.json");
+const RESULTS = join(ROOT, "test/bench/results");
 const PAGE = join(ROOT, "docs/explanation/performance.md");
+/** Folder of the plots, seen from the page. */
+const PICTURES = "performance";
 
 const program: Command = new Command("npm run bench --")
   .description("Measures Isthmus in laboratories, against other programs where there are any.")
-  .argument("[measure...]", `which: ${MEASURES.map(({ name }) => name).join(", ")}; all otherwise`)
+  .argument("[measure...]", `which: ${MEASURES.map(({ name }) => name).join(", ")}; those end to end otherwise`)
   .option("--json <file>", "write all figures there")
   .option("--quiet", "no progress")
   .exitOverride()
-  .addHelpText("after", "\nA run of all also writes test/bench/results/latest.json and the tables in performance.md.");
+  .addHelpText(
+    "after",
+    "\nA run of all those end to end, of relay or of thesis also writes test/bench/results and performance.md.",
+  );
 
 function chosen(names: readonly string[]): readonly Measure[] {
-  if (names.length === 0) return MEASURES;
+  if (names.length === 0) return END_TO_END.measures;
   return names.map(
     (name) => MEASURES.find((candidate) => candidate.name === name) ?? program.error(`there is no measure '${name}'`),
   );
@@ -44,13 +69,14 @@ async function carryOut(measure: Measure, quiet: boolean): Promise<MeasureResult
     if (!quiet) process.stderr.write(`${name}: ${progress}\n`);
   };
   const result = { name, title, method };
+  const plots: Plot[] = [];
   const finish = () => ({
     seconds: Math.round((performance.now() - started) / 1000),
     load: { before, after: loadavg()[0]! },
   });
   try {
-    const figures = await measure.run(say);
-    return { ...result, ...finish(), figures };
+    const figures = await measure.run(say, (plot) => plots.push(plot));
+    return { ...result, ...finish(), figures, ...(plots.length > 0 && { plots }) };
   } catch (error) {
     const message = messagesOf(error).join("\n");
     process.stderr.write(`${name}: ${message}\n`);
@@ -81,27 +107,48 @@ async function main(): Promise<void> {
     machine: describeMachine(),
     measures: [],
   };
+  const sets = SETS.filter((set) => set.measures.some((measure) => measures.includes(measure)));
+  endWithin(sets.reduce((sum, { mostMinutes }) => sum + mostMinutes, 0));
   for (const measure of measures) {
     const result = await carryOut(measure, quiet);
     report.measures.push(result);
     process.stdout.write(`${measureAsMarkdown(result)}\n\n`);
   }
-  const text = `${JSON.stringify(report, undefined, 2)}\n`;
-  if (json !== undefined) writeFileSync(json, text);
+  if (json !== undefined) writeFileSync(json, asJson(report));
   if (report.measures.some(({ error }) => error !== undefined)) {
     process.exitCode = 1;
     return;
   }
-  if (measures !== MEASURES) return;
-  writeFileSync(LATEST, text);
-  writeFileSync(PAGE, replaceTables(readFileSync(PAGE, "utf8"), reportAsMarkdown(report)));
+  for (const set of sets) {
+    if (set.measures.every((measure) => measures.includes(measure))) keep(set, report);
+  }
 }
 
-const watchdog = setTimeout(() => {
-  process.stderr.write(`not done after ${MOST_MINUTES} minutes: given up\n`);
-  process.exit(1);
-}, MOST_MINUTES * 60_000);
-watchdog.unref();
+/** Writes what a set gave to where it is kept. */
+function keep({ name, results, measures }: MeasureSet, whole: Report): void {
+  const names = measures.map((measure) => measure.name);
+  const report: Report = { ...whole, measures: whole.measures.filter((result) => names.includes(result.name)) };
+  writeFileSync(join(RESULTS, results), asJson(report));
+  const pictures = join(dirname(PAGE), PICTURES);
+  for (const plot of report.measures.flatMap(({ plots = [] }) => plots)) {
+    mkdirSync(pictures, { recursive: true });
+    writeFileSync(join(pictures, `${plot.name}.svg`), plotAsSvg(plot));
+  }
+  writeFileSync(PAGE, replaceTables(readFileSync(PAGE, "utf8"), name, reportAsMarkdown(report, PICTURES)));
+}
+
+function asJson(report: Report): string {
+  return `${JSON.stringify(report, undefined, 2)}\n`;
+}
+
+function endWithin(minutes: number): void {
+  const watchdog = setTimeout(() => {
+    process.stderr.write(`not done after ${minutes} minutes: given up\n`);
+    process.exit(1);
+  }, minutes * 60_000);
+  watchdog.unref();
+}
+
 // The world that this runs in ends with it, and everything that runs there.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(1));
 

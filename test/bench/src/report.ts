@@ -1,5 +1,6 @@
 import type { Figure } from "./figure.ts";
 import type { Machine } from "./machine.ts";
+import type { Plot } from "./plot.ts";
 
 /** What one measure gave, or why it gave nothing. */
 export interface MeasureResult {
@@ -10,6 +11,7 @@ export interface MeasureResult {
   /** Of the last minute, before and after: above the number of cores others were at work, too. */
   load: { before: number; after: number };
   figures: Figure[];
+  plots?: Plot[];
   error?: string;
 }
 
@@ -23,8 +25,8 @@ export interface Report {
   measures: MeasureResult[];
 }
 
-/** All tables as Markdown. */
-export function reportAsMarkdown({ started, commit, machine, measures }: Report): string {
+/** All tables as Markdown, and references to plots in a folder. */
+export function reportAsMarkdown({ started, commit, machine, measures }: Report, pictures?: string): string {
   const gigabytes = (machine.memoryBytes / 2 ** 30).toFixed(0);
   const head = [
     `Measured on ${started.slice(0, 10)}${commit === undefined ? "" : ` at commit ${commit.slice(0, 8)}`}: ` +
@@ -33,14 +35,17 @@ export function reportAsMarkdown({ started, commit, machine, measures }: Report)
       `${machine.sealing === "native" ? "the native add-on" : "node:crypto"}, ${machine.haproxy}, ${machine.ssh}, ` +
       `${machine.iperf3}.`,
   ];
-  return [...head, ...measures.map(measureAsMarkdown)].join("\n\n");
+  return [...head, ...measures.map((measure) => measureAsMarkdown(measure, pictures))].join("\n\n");
 }
 
-export function measureAsMarkdown({ title, method, load, figures, error }: MeasureResult): string {
+/** @param pictures folder of the plots, seen from the page; nothing leaves them out */
+export function measureAsMarkdown(result: MeasureResult, pictures?: string): string {
+  const { title, method, load, figures, plots = [], error } = result;
   const head = `### ${title}`;
   if (error !== undefined) return `${head}\n\nNot measured: ${error}`;
   const note = `Load average ${load.before.toFixed(1)} before, ${load.after.toFixed(1)} after.`;
-  return [head, `${method} ${note}`, tableOf(figures)].join("\n\n");
+  const drawn = pictures === undefined ? [] : plots.map((plot) => `![${plot.title}](${pictures}/${plot.name}.svg)`);
+  return [head, `${method} ${note}`, tableOf(figures.filter(({ isDetail }) => !isDetail)), ...drawn].join("\n\n");
 }
 
 function tableOf(figures: readonly Figure[]): string {
@@ -66,13 +71,12 @@ function number(value: number): string {
   return value.toFixed(decimals);
 }
 
-const BEGIN = "<!-- tables of npm run bench: begin -->";
-const END = "<!-- tables of npm run bench: end -->";
-
-/** The page with these tables in the place of those before. @throws Error when the page has no such place */
-export function replaceTables(page: string, tables: string): string {
-  const begin = page.indexOf(BEGIN);
-  const end = page.indexOf(END);
-  if (begin < 0 || end < begin) throw new Error(`the page has no place for the tables: ${BEGIN} ... ${END}`);
-  return `${page.slice(0, begin + BEGIN.length)}\n\n${tables}\n\n${page.slice(end)}`;
+/** The page with these tables in the place of a set's earlier ones. @throws Error when the page has no such place */
+export function replaceTables(page: string, set: string, tables: string): string {
+  const mark = (edge: string): string => `<!-- tables of npm run bench, ${set}: ${edge} -->`;
+  const begin = page.indexOf(mark("begin"));
+  const end = page.indexOf(mark("end"));
+  if (begin < 0 || end < begin)
+    throw new Error(`the page has no place for the tables: ${mark("begin")} ... ${mark("end")}`);
+  return `${page.slice(0, begin + mark("begin").length)}\n\n${tables}\n\n${page.slice(end)}`;
 }

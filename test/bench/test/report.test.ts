@@ -27,7 +27,16 @@ test("a measure that failed says so", () => {
 
 test("tables go into their place in a page, and the rest stays", () => {
   const page = (tables: string): string =>
-    `# Page\n\n<!-- tables of npm run bench: begin -->\n\n${tables}\n\n<!-- tables of npm run bench: end -->\n\nMore.\n`;
-  expect(replaceTables(page("old"), "new")).toBe(page("new"));
-  expect(() => replaceTables("# Page\n", "new")).toThrow("no place");
+    `# Page\n\n<!-- tables of npm run bench, one: begin -->\n\n${tables}\n\n<!-- tables of npm run bench, one: end -->\n\nMore.\n`;
+  expect(replaceTables(page("old"), "one", "new")).toBe(page("new"));
+  expect(() => replaceTables(page("old"), "two", "new")).toThrow("no place");
+});
+
+test("points of plots are left out of tables, and plots stand below", () => {
+  const points = [{ ...figure("a point", "us", [1]), isDetail: true }, figure("all", "us", [2])];
+  const plots = [{ kind: "bars" as const, name: "times", title: "Times", y: "us", bars: [{ name: "a", y: 1 }] }];
+  const text = measureAsMarkdown({ ...measure, figures: points, plots }, "pictures");
+  expect(text).toContain("| all ");
+  expect(text).not.toContain("a point");
+  expect(text).toMatch(/!\[Times\]\(pictures\/times\.svg\)$/);
 });

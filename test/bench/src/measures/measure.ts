@@ -1,4 +1,5 @@
 import type { Figure } from "../figure.ts";
+import type { Plot } from "../plot.ts";
 
 /** One thing that `npm run bench` measures, in a laboratory of its own. */
 export interface Measure {
@@ -6,5 +7,5 @@ export interface Measure {
   title: string;
   /** How it is measured, for the reader of its table. */
   method: string;
-  run(say: (progress: string) => void): Promise<Figure[]>;
+  run(say: (progress: string) => void, draw: (plot: Plot) => void): Promise<Figure[]>;
 }

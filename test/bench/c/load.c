@@ -1,0 +1,674 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Load between two hosts that are network namespaces of this machine, from one
+ * program, so that both ends share a clock and count together:
+ *
+ *   load tcp FROM TO CONNECTIONS WARM_MS MS   bytes from FROM to TO
+ *   load rtt FROM TO COUNT BYTES              UDP there and back, one by one
+ *   load packets FROM TO BYTES WARM_MS MS     UDP, as fast as nothing is lost
+ *   load rate FROM TO BYTES BITS MS           UDP, BITS per second, 0 all
+ *   load setup FROM TO COUNT [keep]           TCP connections, one by one
+ *
+ * An end is NAMESPACE,listen,ADDRESS,PORT or
+ * NAMESPACE,connect,ADDRESS,PORT[,LOCAL_PORT[,STEP]]: connection n goes to
+ * PORT + STEP * n, from LOCAL_PORT + STEP * n unless that is 0. Two ends that
+ * both connect meet at a relay. Each result is one line of JSON. With `keep`
+ * connections stay open until standard input ends.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHUNK_BYTES 131072
+#define MOST_DATAGRAM_BYTES 65507
+/* Loss behind the path under test would be counted as the path's. */
+#define SOCKET_BUFFER_BYTES (16 << 20)
+#define MOST_FILES 65536
+#define GREET_EVERY_MS 20
+#define GREET_FOR_MS 10000
+#define CONNECT_WITHIN_MS 20000
+/* What is not there by then is lost. */
+#define LATE_MS 200
+#define MOST_AHEAD 64
+#define PACE_NS 500000
+
+enum { GREETING = 'g', ANSWER = 'a', LOAD = 'l' };
+
+struct end {
+	char namespace[32];
+	bool listens;
+	struct sockaddr_in address;
+	int local_port;
+	int step;
+};
+
+/* What both ends and who measures see of each other. */
+struct shared {
+	volatile uint64_t sent;
+	volatile uint64_t received;
+	volatile int ready;
+	volatile bool stop;
+};
+
+static struct shared *shared;
+static char buffer[CHUNK_BYTES];
+
+static void die(const char *what)
+{
+	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000ull + time.tv_nsec;
+}
+
+static void sleep_until(uint64_t ns)
+{
+	struct timespec time = { .tv_sec = ns / 1000000000,
+				 .tv_nsec = ns % 1000000000 };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL))
+		;
+}
+
+static void parse_end(char *words, struct end *end)
+{
+	char *name = strtok(words, ","), *how = strtok(NULL, ",");
+	char *address = strtok(NULL, ","), *port = strtok(NULL, ",");
+	char *local = strtok(NULL, ","), *step = strtok(NULL, ",");
+
+	if (!port || inet_pton(AF_INET, address, &end->address.sin_addr) != 1) {
+		fprintf(stderr, "load: not an end: %s\n", words);
+		exit(2);
+	}
+	snprintf(end->namespace, sizeof(end->namespace), "%s", name);
+	end->listens = !strcmp(how, "listen");
+	end->address.sin_family = AF_INET;
+	end->address.sin_port = htons(atoi(port));
+	end->local_port = local ? atoi(local) : 0;
+	end->step = step ? atoi(step) : 0;
+}
+
+static void enter(const struct end *end)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/run/netns/%s", end->namespace);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		die(path);
+	close(fd);
+}
+
+static struct sockaddr_in nth_port(struct sockaddr_in address, int offset)
+{
+	address.sin_port = htons(ntohs(address.sin_port) + offset);
+	return address;
+}
+
+static int open_socket(const struct end *end, int type, int n)
+{
+	struct sockaddr_in local = { .sin_family = AF_INET };
+	int sock = socket(AF_INET, type | SOCK_CLOEXEC, 0), on = 1;
+
+	if (sock < 0)
+		die("socket");
+	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if ((type & 0xf) == SOCK_DGRAM) {
+		int size = SOCKET_BUFFER_BYTES;
+
+		setsockopt(sock, SOL_SOCKET, SO_RCVBUFFORCE, &size,
+			   sizeof(size));
+	}
+	if (end->listens) {
+		local = end->address;
+	} else if (end->local_port) {
+		local.sin_port = htons(end->local_port + end->step * n);
+	} else {
+		return sock;
+	}
+	if (bind(sock, (void *)&local, sizeof(local)))
+		die("bind");
+	return sock;
+}
+
+static int start_connect(const struct end *end, int n)
+{
+	struct sockaddr_in to = nth_port(end->address, end->step * n);
+	int sock = open_socket(end, SOCK_STREAM | SOCK_NONBLOCK, n);
+
+	if (connect(sock, (void *)&to, sizeof(to)) && errno != EINPROGRESS)
+		die("connect");
+	return sock;
+}
+
+static void await_connected(int sock)
+{
+	struct pollfd poll_for = { .fd = sock, .events = POLLOUT };
+	socklen_t length = sizeof(errno);
+	int error = 0;
+
+	if (poll(&poll_for, 1, CONNECT_WITHIN_MS) <= 0) {
+		errno = ETIMEDOUT;
+		die("connect");
+	}
+	getsockopt(sock, SOL_SOCKET, SO_ERROR, &error, &length);
+	if (error) {
+		errno = error;
+		die("connect");
+	}
+}
+
+static int start_listen(const struct end *end)
+{
+	int sock = open_socket(end, SOCK_STREAM, 0);
+
+	if (listen(sock, 4096))
+		die("listen");
+	return sock;
+}
+
+static int accept_one(int listener)
+{
+	struct pollfd poll_for = { .fd = listener, .events = POLLIN };
+	int sock;
+
+	if (poll(&poll_for, 1, CONNECT_WITHIN_MS) <= 0) {
+		errno = ETIMEDOUT;
+		die("accept");
+	}
+	sock = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (sock < 0)
+		die("accept");
+	return sock;
+}
+
+static void await_ready(int count)
+{
+	uint64_t until = now_ns() + 2 * CONNECT_WITHIN_MS * 1000000ull;
+
+	while (shared->ready < count) {
+		if (now_ns() > until) {
+			errno = ETIMEDOUT;
+			die("the other end");
+		}
+		usleep(1000);
+	}
+}
+
+static void run_tcp_end(const struct end *end, int count, bool sends)
+{
+	int *socks = calloc(count, sizeof(*socks)), poll_for = epoll_create1(0);
+	struct epoll_event events[64];
+	int n, i, found;
+
+	enter(end);
+	if (end->listens) {
+		int listener = start_listen(end);
+
+		__sync_fetch_and_add(&shared->ready, 1);
+		for (n = 0; n < count; n++)
+			socks[n] = accept_one(listener);
+	} else {
+		/* A relay or a listener must be there first. */
+		await_ready(sends ? 1 : 0);
+		for (n = 0; n < count; n++)
+			socks[n] = start_connect(end, n);
+		if (!sends)
+			__sync_fetch_and_add(&shared->ready, 1);
+		for (n = 0; n < count; n++)
+			await_connected(socks[n]);
+	}
+	for (n = 0; n < count; n++) {
+		struct epoll_event event = {
+			.events = sends ? EPOLLOUT : EPOLLIN,
+			.data.fd = socks[n],
+		};
+
+		epoll_ctl(poll_for, EPOLL_CTL_ADD, socks[n], &event);
+	}
+	__sync_fetch_and_add(&shared->ready, 1);
+	while (!shared->stop) {
+		found = epoll_wait(poll_for, events, 64, 100);
+		for (i = 0; i < found; i++) {
+			int sock = events[i].data.fd;
+			ssize_t size = sends ?
+				send(sock, buffer, sizeof(buffer), MSG_NOSIGNAL) :
+				recv(sock, buffer, sizeof(buffer), 0);
+
+			if (size > 0 && sends)
+				shared->sent += size;
+			else if (size > 0)
+				shared->received += size;
+			else if ((size == 0 || errno != EAGAIN) &&
+				 !shared->stop)
+				die(sends ? "send" : "recv");
+		}
+	}
+	/* Nothing of a run is left on the way when the next one starts. */
+	for (n = 0; n < count; n++) {
+		struct linger linger = { .l_onoff = 1 };
+
+		setsockopt(socks[n], SOL_SOCKET, SO_LINGER, &linger,
+			   sizeof(linger));
+		close(socks[n]);
+	}
+	exit(0);
+}
+
+static int open_datagrams(const struct end *end)
+{
+	int sock = open_socket(end, SOCK_DGRAM, 0);
+
+	if (!end->listens &&
+	    connect(sock, (void *)&end->address, sizeof(end->address)))
+		die("connect");
+	return sock;
+}
+
+static ssize_t receive_within(int sock, int ms)
+{
+	struct pollfd poll_for = { .fd = sock, .events = POLLIN };
+
+	if (poll(&poll_for, 1, ms) <= 0)
+		return -1;
+	return recv(sock, buffer, sizeof(buffer), 0);
+}
+
+/* The end that answers: it finds its peer, and calls itself ready. */
+static int greet_as_answerer(const struct end *end)
+{
+	uint64_t until = now_ns() + GREET_FOR_MS * 1000000ull;
+	int sock = open_datagrams(end);
+	char greeting = GREETING, answer = ANSWER;
+
+	while (now_ns() < until) {
+		struct pollfd poll_for = { .fd = sock, .events = POLLIN };
+		struct sockaddr_in peer;
+		socklen_t length = sizeof(peer);
+		ssize_t size;
+
+		if (!end->listens)
+			send(sock, &greeting, 1, 0);
+		if (poll(&poll_for, 1, GREET_EVERY_MS) <= 0)
+			continue;
+		size = recvfrom(sock, buffer, sizeof(buffer), 0, (void *)&peer,
+				&length);
+		if (size != 1 || buffer[0] != GREETING)
+			continue;
+		if (end->listens && connect(sock, (void *)&peer, length))
+			die("connect");
+		send(sock, &answer, 1, 0);
+		return sock;
+	}
+	errno = ETIMEDOUT;
+	die("no greeting");
+	return -1;
+}
+
+static int greet_as_asker(const struct end *end)
+{
+	uint64_t until = now_ns() + GREET_FOR_MS * 1000000ull;
+	int sock = open_datagrams(end);
+	char greeting = GREETING;
+
+	while (now_ns() < until) {
+		send(sock, &greeting, 1, 0);
+		if (receive_within(sock, GREET_EVERY_MS) == 1 &&
+		    buffer[0] == ANSWER)
+			return sock;
+	}
+	errno = ETIMEDOUT;
+	die("no answer");
+	return -1;
+}
+
+static void answer_late_greeting(int sock)
+{
+	char answer = ANSWER;
+
+	if (buffer[0] == GREETING)
+		send(sock, &answer, 1, 0);
+}
+
+static void run_echo(const struct end *end)
+{
+	int sock;
+
+	enter(end);
+	sock = greet_as_answerer(end);
+	while (!shared->stop) {
+		ssize_t size = receive_within(sock, 100);
+
+		if (size > 0 && buffer[0] == LOAD)
+			send(sock, buffer, size, 0);
+		else if (size > 0)
+			answer_late_greeting(sock);
+	}
+	exit(0);
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void run_rtt(const struct end *end, int count, int size)
+{
+	uint64_t *took = calloc(count, sizeof(*took)), sum = 0;
+	int sock, n = 0, lost = 0;
+
+	enter(end);
+	sock = greet_as_asker(end);
+	while (n < count && lost < count) {
+		uint32_t number = n + lost, answered;
+		uint64_t start = now_ns();
+		ssize_t got;
+
+		buffer[0] = LOAD;
+		memcpy(buffer + 1, &number, sizeof(number));
+		send(sock, buffer, size, 0);
+		/* What comes after all is none of this one's. */
+		do {
+			got = receive_within(sock, LATE_MS);
+			memcpy(&answered, buffer + 1, sizeof(answered));
+		} while (got > 0 && (got != size || answered != number));
+		if (got < 0) {
+			lost++;
+			continue;
+		}
+		took[n] = now_ns() - start;
+		sum += took[n++];
+	}
+	if (!n) {
+		errno = ETIMEDOUT;
+		die("no round trip");
+	}
+	qsort(took, n, sizeof(*took), compare);
+	printf("{\"median\":%.3f,\"mean\":%.3f,\"lost\":%d}\n",
+	       took[n / 2] / 1e3, sum / 1e3 / n, lost);
+	fflush(stdout);
+	shared->stop = true;
+	exit(0);
+}
+
+static void run_sink(const struct end *end)
+{
+	int sock;
+
+	enter(end);
+	sock = greet_as_answerer(end);
+	while (!shared->stop) {
+		ssize_t size = receive_within(sock, 100);
+
+		/* A line's worth at each turn: polling is not what is measured. */
+		while (size > 0) {
+			if (buffer[0] == LOAD)
+				shared->received++;
+			else
+				answer_late_greeting(sock);
+			size = recv(sock, buffer, sizeof(buffer), MSG_DONTWAIT);
+		}
+	}
+	exit(0);
+}
+
+static void run_packets(const struct end *end, int size)
+{
+	uint64_t lost = 0, progress = 0, stalled = 0;
+	int sock;
+
+	enter(end);
+	sock = greet_as_asker(end);
+	buffer[0] = LOAD;
+	__sync_fetch_and_add(&shared->ready, 1);
+	while (!shared->stop) {
+		if (shared->sent - lost - shared->received < MOST_AHEAD) {
+			if (send(sock, buffer, size, 0) == size)
+				shared->sent++;
+			continue;
+		}
+		sched_yield();
+		if (progress != shared->received) {
+			progress = shared->received;
+			stalled = now_ns();
+		} else if (now_ns() - stalled > LATE_MS * 1000000ull) {
+			lost = shared->sent - shared->received;
+			stalled = now_ns();
+		}
+	}
+	exit(0);
+}
+
+static void run_rate(const struct end *end, int size, double bits, int ms)
+{
+	uint64_t start, until, due, gap = bits > 0 ? size * 8e9 / bits : 0;
+	int sock;
+
+	enter(end);
+	sock = greet_as_asker(end);
+	buffer[0] = LOAD;
+	start = due = now_ns();
+	until = start + ms * 1000000ull;
+	for (;;) {
+		uint64_t now = now_ns();
+
+		if (now >= until)
+			break;
+		if (due > now + PACE_NS) {
+			sleep_until(due);
+			continue;
+		}
+		if (send(sock, buffer, size, 0) == size)
+			shared->sent++;
+		else if (errno != ENOBUFS && errno != ECONNREFUSED)
+			die("send");
+		due += gap;
+	}
+	until = now_ns();
+	/* As long as more comes, and that it may still come. */
+	for (uint64_t before = UINT64_MAX; before != shared->received;) {
+		before = shared->received;
+		usleep(LATE_MS * 1000);
+	}
+	printf("{\"sent\":%llu,\"received\":%llu,\"seconds\":%.6f}\n",
+	       (unsigned long long)shared->sent,
+	       (unsigned long long)shared->received, (until - start) / 1e9);
+	fflush(stdout);
+	shared->stop = true;
+	exit(0);
+}
+
+/* What both ends counted in a time. */
+static void measure(int ends, int warm_ms, int ms)
+{
+	uint64_t start, end, sent, received;
+
+	await_ready(ends);
+	sleep_until(now_ns() + warm_ms * 1000000ull);
+	start = now_ns();
+	sent = shared->sent;
+	received = shared->received;
+	sleep_until(start + ms * 1000000ull);
+	end = now_ns();
+	sent = shared->sent - sent;
+	received = shared->received - received;
+	shared->stop = true;
+	printf("{\"sent\":%llu,\"received\":%llu,\"seconds\":%.6f}\n",
+	       (unsigned long long)sent, (unsigned long long)received,
+	       (end - start) / 1e9);
+	fflush(stdout);
+}
+
+static void run_setup(const struct end *from, const struct end *to, int count,
+		      bool keep)
+{
+	uint64_t *took = calloc(count, sizeof(*took)), start = 0;
+	int listener = -1, here, n;
+
+	here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (to->listens) {
+		enter(to);
+		listener = start_listen(to);
+	}
+	for (n = 0; n < count; n++) {
+		struct linger linger = { .l_onoff = 1 };
+		int a, b = -1;
+
+		if (!n)
+			start = now_ns();
+		if (!to->listens) {
+			enter(to);
+			b = start_connect(to, 0);
+		}
+		enter(from);
+		took[n] = now_ns();
+		a = start_connect(from, 0);
+		await_connected(a);
+		if (to->listens)
+			b = accept_one(listener);
+		else
+			await_connected(b);
+		took[n] = now_ns() - took[n];
+		if (keep)
+			continue;
+		setsockopt(a, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+		setsockopt(b, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+		close(a);
+		close(b);
+	}
+	start = now_ns() - start;
+	setns(here, CLONE_NEWNET);
+	qsort(took, count, sizeof(*took), compare);
+	printf("{\"median\":%.3f,\"perSecond\":%.1f}\n", took[count / 2] / 1e3,
+	       count * 1e9 / start);
+	fflush(stdout);
+	while (keep && read(0, buffer, sizeof(buffer)) > 0)
+		;
+}
+
+/*
+ * One end of a run is a process, which does not outlive this one. It does not
+ * take the CPU from the other end at each packet: that would measure how often
+ * the scheduler changes its mind.
+ */
+static bool is_child(void)
+{
+	struct sched_param none = {};
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		sched_setscheduler(0, SCHED_BATCH, &none);
+	}
+	return !pid;
+}
+
+/* Waits for both. @return 1 when one failed, and ends the other */
+static int await_children(void)
+{
+	int status, failed = 0;
+
+	while (wait(&status) > 0) {
+		if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+			failed = 1;
+			shared->stop = true;
+		}
+	}
+	return failed;
+}
+
+/* Whoever waits for an end that failed would wait for ever. */
+static void on_child(int signal)
+{
+	siginfo_t child = {};
+
+	(void)signal;
+	if (!waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) &&
+	    child.si_pid &&
+	    (child.si_code != CLD_EXITED || child.si_status))
+		_exit(1);
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit files = { MOST_FILES, MOST_FILES };
+	struct end from = {}, to = {};
+	const char *what = argc > 4 ? argv[1] : "";
+	int number[3] = {};
+
+	if (argc < 5) {
+		fprintf(stderr, "load: see the top of load.c\n");
+		return 2;
+	}
+	setrlimit(RLIMIT_NOFILE, &files);
+	parse_end(argv[2], &from);
+	parse_end(argv[3], &to);
+	for (int i = 0; i < 3 && i + 4 < argc; i++)
+		number[i] = atoi(argv[i + 4]);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	memset(buffer, LOAD, sizeof(buffer));
+
+	if (!strcmp(what, "setup")) {
+		run_setup(&from, &to, number[0],
+			  argc > 5 && !strcmp(argv[5], "keep"));
+		return 0;
+	}
+	signal(SIGCHLD, on_child);
+	if (!strcmp(what, "tcp")) {
+		if (is_child())
+			run_tcp_end(&to, number[0], false);
+		if (is_child())
+			run_tcp_end(&from, number[0], true);
+		measure(3, number[1], number[2]);
+	} else if (!strcmp(what, "rtt")) {
+		if (is_child())
+			run_echo(&to);
+		if (is_child())
+			run_rtt(&from, number[0], number[1]);
+	} else if (!strcmp(what, "packets")) {
+		if (is_child())
+			run_sink(&to);
+		if (is_child())
+			run_packets(&from, number[0]);
+		measure(1, number[1], number[2]);
+	} else if (!strcmp(what, "rate")) {
+		if (is_child())
+			run_sink(&to);
+		if (is_child())
+			run_rate(&from, number[0], atof(argv[5]), number[2]);
+	} else {
+		fprintf(stderr, "load: what is %s?\n", what);
+		return 2;
+	}
+	return await_children();
+}

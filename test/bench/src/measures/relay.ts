@@ -1,0 +1,184 @@
+import { buildModule, installedKernels, VirtualMachine } from "@isthmus/vm";
+import { type Figure, figure, type Goal } from "../figure.ts";
+import type { Relay } from "../relay/relays.ts";
+import * as ways from "../relay/relays.ts";
+import { type Flow, RelaySite } from "../relay/site.ts";
+import { interleave } from "../rounds.ts";
+import { pairedRatios } from "../statistics.ts";
+import type { Measure } from "./measure.ts";
+
+const ROUNDS = 7;
+const MEMORY_MIB = 2048;
+const CONNECTIONS = [1, 50];
+const TIME = { warmMs: 100, ms: 300 };
+const DATAGRAM_BYTES = 64;
+const ROUND_TRIPS = 300;
+const SET_UPS = 100;
+const HELD_SPLICES = 5000;
+const HOLD_MS = 600_000;
+
+const { direct, none, forward, nat, passive, pure, socat, userspace, haproxy } = ways;
+const RELAYS = [direct, none, forward, nat, passive, pure, socat, userspace, haproxy];
+
+/** What a splice shall reach beside others, with segmentation in devices and without. */
+const GOALS = {
+  on: { forward: 1.02, nat: 1.05, socat: 1.8 },
+  off: { forward: 0.94, nat: 1.1, socat: 1.4 },
+} as const;
+
+export const relay: Measure = {
+  name: "relay",
+  title: "The relay's data paths, by instructions",
+  method: `Hosts, two NATs and the relay are network namespaces of one virtual machine with one CPU whose clock counts \
+instructions (2 ns each), so that what else this host does changes nothing. TCP: ${TIME.ms} ms after ${TIME.warmMs} ms, \
+what the sender sent and what the receiver received averaged. Datagrams have ${DATAGRAM_BYTES} bytes of payload; as many \
+as arrive without loss are sent. Set-up is from the second SYN (or the only one) until both ends are connected. Offloads \
+are those of the devices: with them packets of up to 64 KiB pass the relay, without them 1,500 bytes. A path costs what \
+all five hosts on it cost: the relay's own part is what is above "both NATs, no relay".`,
+  async run(say) {
+    const kernel = installedKernels()[0];
+    if (!kernel) throw new Error("no kernel with image and headers (linux-image-amd64, linux-headers-amd64)");
+    await using vm = await VirtualMachine.boot({ kernel, countInstructions: true, memoryMiB: MEMORY_MIB });
+    await vm.load(buildModule("splice", kernel));
+    say(`Linux ${kernel.version} is up`);
+    const site = await RelaySite.inside(vm, RELAYS);
+    const figures: Figure[] = [];
+    for (const offloads of ["on", "off"] as const) {
+      await site.setOffloads(offloads === "on");
+      for (const connections of CONNECTIONS) figures.push(...(await goodput(site, offloads, connections, say)));
+    }
+    figures.push(...(await roundTrips(site, say)), ...(await packets(site, say)), ...(await setUps(site, say)));
+    figures.push(await memory(site));
+    const complaints = vm.complaints();
+    if (complaints.length > 0) throw new Error(`the kernel complained: ${complaints.join("\n")}`);
+    return figures;
+  },
+};
+
+/** Sender's and receiver's rate, averaged (T 5.4). @returns Mbit/s */
+export function megabits({ sent, received, seconds }: Flow): number {
+  return ((sent + received) / 2) * (8 / seconds / 1e6);
+}
+
+async function goodput(
+  site: RelaySite,
+  offloads: "on" | "off",
+  connections: number,
+  say: (progress: string) => void,
+): Promise<Figure[]> {
+  const label = `TCP, offloads ${offloads}, ${connections} ${connections === 1 ? "connection" : "connections"}`;
+  const rounds = await interleave(
+    RELAYS,
+    async (way, round) => {
+      const rate = megabits(await site.tcp(way, connections, TIME));
+      say(`${label}, round ${round}: ${way.title} ${rate.toFixed(0)} Mbit/s`);
+      return rate;
+    },
+    ROUNDS,
+  );
+  const of = (way: Relay): number[] => rounds.get(way)!;
+  const ratio = (a: Relay, b: Relay, goal?: Goal): Figure =>
+    figure(`${label}: ${a.title} / ${b.title}`, "x", pairedRatios(of(a), of(b)), goal);
+  const goals = GOALS[offloads];
+  return [
+    ...RELAYS.map((way) => figure(`${label}: ${way.title}`, "Mbit/s", of(way))),
+    ratio(passive, forward, { atLeast: goals.forward }),
+    ratio(passive, nat, { atLeast: goals.nat }),
+    ratio(passive, socat, { atLeast: goals.socat }),
+    ratio(pure, passive, { atLeast: 1 }),
+    ratio(userspace, haproxy, offloads === "on" ? { atLeast: 1.3 } : undefined),
+  ];
+}
+
+async function roundTrips(site: RelaySite, say: (progress: string) => void): Promise<Figure[]> {
+  const carriers = RELAYS.filter((way) => way.carriesUdp);
+  const rounds = await interleave(
+    carriers,
+    async (way, round) => {
+      const { median } = await site.roundTrips(way, ROUND_TRIPS, DATAGRAM_BYTES);
+      say(`round trips, round ${round}: ${way.title} ${median.toFixed(1)} us`);
+      return median;
+    },
+    ROUNDS,
+  );
+  return [
+    ...carriers.map((way) => figure(`UDP round trip: ${way.title}`, "us", rounds.get(way)!)),
+    ...[nat, passive, pure, userspace].map((way) =>
+      figure(
+        `UDP round trip: ${way.title} / ${forward.title}`,
+        "x",
+        pairedRatios(rounds.get(way)!, rounds.get(forward)!),
+      ),
+    ),
+  ];
+}
+
+async function packets(site: RelaySite, say: (progress: string) => void): Promise<Figure[]> {
+  const carriers = RELAYS.filter((way) => way.carriesUdp);
+  const rounds = await interleave(
+    carriers,
+    async (way, round) => {
+      const { received, seconds } = await site.packets(way, DATAGRAM_BYTES, TIME);
+      const rate = received / seconds;
+      say(`datagrams, round ${round}: ${way.title} ${rate.toFixed(0)} a second`);
+      return rate;
+    },
+    ROUNDS,
+  );
+  /** Of one datagram on the whole path; the clock counts 2 ns for each. */
+  const instructions = (way: Relay): number[] => rounds.get(way)!.map((rate) => 1e9 / rate / 2);
+  const own = (way: Relay): number[] => instructions(way).map((count, round) => count - instructions(none)[round]!);
+  return [
+    ...carriers.map((way) => figure(`datagrams per second: ${way.title}`, "", rounds.get(way)!)),
+    ...[nat, passive, pure, userspace].map((way) =>
+      figure(
+        `datagrams per second: ${way.title} / ${forward.title}`,
+        "x",
+        pairedRatios(rounds.get(way)!, rounds.get(forward)!),
+      ),
+    ),
+    ...[forward, nat, passive, pure, socat, userspace].map((way) =>
+      figure(`instructions for a datagram at the relay: ${way.title}`, "", own(way)),
+    ),
+  ];
+}
+
+async function setUps(site: RelaySite, say: (progress: string) => void): Promise<Figure[]> {
+  const rounds = await interleave(
+    RELAYS,
+    async (way, round) => {
+      const times = await site.setUps(way, SET_UPS);
+      say(`set-ups, round ${round}: ${way.title} ${times.median.toFixed(0)} us`);
+      return times;
+    },
+    ROUNDS,
+  );
+  return [
+    ...RELAYS.map((way) =>
+      figure(
+        `set-up: ${way.title}`,
+        "us",
+        rounds.get(way)!.map(({ median }) => median),
+      ),
+    ),
+    ...[forward, nat, passive, pure, socat, userspace, haproxy].map((way) =>
+      figure(
+        `set-up, added by the relay: ${way.title}`,
+        "us",
+        rounds.get(way)!.map(({ median }, round) => median - rounds.get(none)![round]!.median),
+      ),
+    ),
+  ];
+}
+
+/** What the slab allocator gives for one splice, and its share of the tables. */
+async function memory(site: RelaySite): Promise<Figure> {
+  const output = await site.hold(passive, HELD_SPLICES, "cat /proc/slabinfo", HOLD_MS);
+  const line = output.split("\n").find((one) => one.startsWith("ist_splice"));
+  if (!line) throw new Error(`no slab of the module:\n${output}`);
+  const [, , objects, , perSlab, pages] = line.split(/\s+/).map(Number);
+  if (objects! < HELD_SPLICES) throw new Error(`${objects} splices in the slab, ${HELD_SPLICES} are held`);
+  return figure("memory of an established splice in the kernel", "KB", [(pages! * 4096) / perSlab! / 1000], {
+    atMost: 0.35,
+  });
+}

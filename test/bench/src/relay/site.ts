@@ -1,0 +1,307 @@
+import { execFileSync } from "node:child_process";
+import { basename, extname, join, resolve } from "node:path";
+import type { VirtualMachine } from "@isthmus/vm";
+import { direct, type Ends, none, type Place, type Relay, type Tools, userspaceCommand } from "./relays.ts";
+import { HOST, type Shell } from "./shell.ts";
+
+const CHECKOUT = resolve(import.meta.dirname, "../../../..");
+/** Where tools lie in a guest: in its memory, so that running them asks nobody. */
+const GUEST_TOOLS = "/tmp/relay-tools";
+const READY_MS = 300_000;
+
+/** Bytes that both ends counted in the same time. */
+export interface Flow {
+  sent: number;
+  received: number;
+  seconds: number;
+}
+
+export interface RoundTrips {
+  /** Microseconds. */
+  median: number;
+  mean: number;
+  lost: number;
+}
+
+export interface SetUps {
+  /** Microseconds from the second SYN until both ends are connected. */
+  median: number;
+  perSecond: number;
+}
+
+const HOSTS = `
+set -e
+for host in a na nb b; do
+  ip netns add $host
+  ip -n $host link set lo up
+done
+cable() {
+  ip link add $2 netns $1 type veth peer name $5 netns $4
+  ip -n $1 addr add $3 dev $2
+  ip -n $4 addr add $6 dev $5
+  ip -n $1 link set $2 up
+  ip -n $4 link set $5 up
+}
+cable a a0 192.168.1.2/24 na lan 192.168.1.1/24
+cable b b0 192.168.2.2/24 nb lan 192.168.2.1/24
+cable a d0 172.16.0.1/24 b d0 172.16.0.2/24
+cable na w0 10.255.0.1/24 nb w0 10.255.0.2/24
+ip -n a route add default via 192.168.1.1
+ip -n b route add default via 192.168.2.1
+for router in na nb; do ip netns exec $router sysctl -qw net.ipv4.ip_forward=1; done
+ip netns exec na nft -f - <<END
+  table ip nat {
+    chain out {
+      type nat hook postrouting priority 100
+      oifname "w*" masquerade
+    }
+  }
+END
+ip netns exec nb nft -f - <<END
+  table ip nat {
+    chain in {
+      type nat hook prerouting priority -100
+      iifname "w*" meta l4proto { tcp, udp } th dport 5000 dnat to 192.168.2.2
+    }
+    chain out {
+      type nat hook postrouting priority 100
+      oifname "w*" masquerade
+    }
+  }
+END
+`;
+
+/**
+ * Two hosts behind NATs, and relays between them:
+ *
+ *   a 192.168.1.2 --- na --- near RELAY far --- nb --- 192.168.2.2 b
+ *
+ * Each relay is a namespace with cables of its own, so that all of them can stand side by side and what one of them does
+ * to its network (hooks, connection tracking) is not paid for by the next. Two more cables go from na to nb, and from a
+ * to b.
+ */
+export class RelaySite {
+  readonly relays: readonly Relay[];
+  readonly #hosts: Shell;
+  readonly #relay: Shell;
+  readonly #hostTools: string;
+  readonly #guestTools: string;
+
+  private constructor(relays: readonly Relay[], hosts: Shell, relay: Shell, tools: { host: string; guest: string }) {
+    this.relays = relays;
+    this.#hosts = hosts;
+    this.#relay = relay;
+    this.#hostTools = tools.host;
+    this.#guestTools = tools.guest;
+  }
+
+  /** All of it in one guest, with the module loaded. */
+  static async inside(vm: VirtualMachine, relays: readonly Relay[]): Promise<RelaySite> {
+    await buildTools(vm);
+    const site = new RelaySite(relays, vm, vm, { host: GUEST_TOOLS, guest: GUEST_TOOLS });
+    // One CPU stands for five hosts: what each of them would queue for itself comes together in one queue.
+    await vm.check(`sysctl -qw net.core.netdev_max_backlog=${5 * 1000}\n${HOSTS}`);
+    for (const relay of standing(relays)) {
+      await vm.check(`set -e; ${site.#cables(relay)}`);
+      await site.#setUp(relay);
+    }
+    return site;
+  }
+
+  /**
+   * The relays alone in the guest, the hosts and their routers in namespaces here, which is to be a private world. The
+   * guest has been booted with {@link networkCards}.
+   */
+  static async around(vm: VirtualMachine, relays: readonly Relay[]): Promise<RelaySite> {
+    await buildTools(vm);
+    const site = new RelaySite(relays, HOST, vm, { host: vm.share, guest: GUEST_TOOLS });
+    await HOST.check(HOSTS);
+    await vm.check("/sbin/modprobe virtio_net");
+    for (const [n, relay] of standing(relays).entries()) {
+      await HOST.check(`set -e; ${site.#plugRouters(relay, n)}`);
+      await vm.check(`set -e; ${site.#plugRelay(relay, n)}`);
+      await site.#setUp(relay);
+    }
+    return site;
+  }
+
+  place({ name }: Relay): Place {
+    const number = this.relays.findIndex((relay) => relay.name === name) + 1;
+    const net = `10.${number}`;
+    return { namespace: `r${number}`, near: `${net}.1.1`, far: `${net}.2.1`, a: `${net}.1.2`, b: `${net}.2.2` };
+  }
+
+  /** Bytes from a to b over so many connections. */
+  tcp(relay: Relay, connections: number, { warmMs, ms }: { warmMs: number; ms: number }): Promise<Flow> {
+    return this.#load("tcp", relay.tcp(this.place(relay)), [connections, warmMs, ms]);
+  }
+
+  /** Datagrams there and back, one at a time. */
+  roundTrips(relay: Relay, count: number, bytes: number): Promise<RoundTrips> {
+    return this.#load("rtt", relay.udp(this.place(relay)), [count, bytes]);
+  }
+
+  /** Datagrams, as many as arrive without loss: the counts are of datagrams. */
+  packets(relay: Relay, bytes: number, { warmMs, ms }: { warmMs: number; ms: number }): Promise<Flow> {
+    return this.#load("packets", relay.udp(this.place(relay)), [bytes, warmMs, ms]);
+  }
+
+  /** Datagrams at a rate, 0 for as fast as they go: the counts are of datagrams. */
+  rate(relay: Relay, bytes: number, bitsPerSecond: number, ms: number): Promise<Flow> {
+    return this.#load("rate", relay.udp(this.place(relay)), [bytes, bitsPerSecond, ms]);
+  }
+
+  /** Connections, one after the other. */
+  setUps(relay: Relay, count: number): Promise<SetUps> {
+    return this.#load("setup", relay.tcp(this.place(relay)), [count]);
+  }
+
+  /** Makes so many connections and holds them while a script runs at the relay. @returns what that wrote */
+  async hold(relay: Relay, count: number, script: string, timeoutMs: number): Promise<string> {
+    const [from, to] = relay.tcp(this.place(relay));
+    await this.#hosts.check(
+      `rm -f /tmp/hold.in /tmp/hold.out; mkfifo /tmp/hold.in
+      ${this.#hostTools}/load setup ${from} ${to} ${count} keep </tmp/hold.in >/tmp/hold.out 2>&1 & pid=$!
+      exec 3>/tmp/hold.in
+      until [ -s /tmp/hold.out ]; do kill -0 $pid || exit 1; sleep 0.1; done
+      setsid sh -c 'exec sleep infinity' >&3 2>&1 </dev/null & echo $! >/tmp/hold.pid`,
+      timeoutMs,
+    );
+    const output = await this.#relay.check(script);
+    await this.#hosts.check("kill $(cat /tmp/hold.pid)");
+    return output;
+  }
+
+  /** Runs a script on a relay. */
+  on(relay: Relay, script: string): Promise<string> {
+    return this.#relay.check(`ip netns exec ${this.place(relay).namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`);
+  }
+
+  /** The module's own words. */
+  istctl(relay: Relay, words: string): Promise<string> {
+    return this.on(relay, `${this.#guestTools}/istctl ${words}`);
+  }
+
+  /** Switches what devices do for the stack on or off, on all cables. */
+  async setOffloads(on: boolean): Promise<void> {
+    const word = on ? "on" : "off";
+    const settings = ["tx", "rx", "tso", "gso", "gro"].map((name) => `${name} ${word}`).join(" ");
+    await this.#hosts.check(`
+      for space in $(ls /run/netns); do
+        for device in $(ip -n $space -o link | awk -F': ' '{ print $2 }' | cut -d@ -f1 | grep -v '^lo$'); do
+          ip netns exec $space ethtool -K $device ${settings} >/dev/null || exit 1
+        done
+      done`);
+  }
+
+  async #load<T>(what: string, [from, to]: Ends, numbers: readonly number[]): Promise<T> {
+    const line = await this.#hosts.check(`${this.#hostTools}/load ${what} ${from} ${to} ${numbers.join(" ")}`);
+    return JSON.parse(line) as T;
+  }
+
+  #cables(relay: Relay): string {
+    const { namespace, near, far, a, b } = this.place(relay);
+    return `
+      ip netns add ${namespace}
+      ip -n ${namespace} link set lo up
+      ip link add w-${namespace} netns na type veth peer name i0 netns ${namespace}
+      ip link add w-${namespace} netns nb type veth peer name i1 netns ${namespace}
+      ${this.#relayAddresses(relay)}
+      ${this.#routerAddresses("na", `w-${namespace}`, a, near, far)}
+      ${this.#routerAddresses("nb", `w-${namespace}`, b, far, near)}`;
+  }
+
+  #relayAddresses(relay: Relay): string {
+    const { namespace, near, far } = this.place(relay);
+    return `
+      ip -n ${namespace} addr add ${near}/24 dev i0
+      ip -n ${namespace} addr add ${far}/24 dev i1
+      ip -n ${namespace} link set i0 up
+      ip -n ${namespace} link set i1 up`;
+  }
+
+  /** A router's side of a cable to a relay, through which it reaches what is behind the relay. */
+  #routerAddresses(router: string, device: string, own: string, relay: string, beyond: string): string {
+    return `
+      ip -n ${router} addr add ${own}/24 dev ${device}
+      ip -n ${router} link set ${device} up
+      ip -n ${router} route add ${beyond.replace(/\d+$/, "0/24")} via ${relay}`;
+  }
+
+  /** Gives the routers the host's ends of a relay's two network cards. */
+  #plugRouters(relay: Relay, n: number): string {
+    const { near, far, a, b } = this.place(relay);
+    const [toA, toB] = cardsOf(n);
+    return `
+      ip link set ${toA} netns na
+      ip link set ${toB} netns nb
+      ${this.#routerAddresses("na", toA, a, near, far)}
+      ${this.#routerAddresses("nb", toB, b, far, near)}`;
+  }
+
+  #plugRelay(relay: Relay, n: number): string {
+    const { namespace } = this.place(relay);
+    const cards = [2 * n, 2 * n + 1].map(cardAddress);
+    return `
+      ip netns add ${namespace}
+      ip -n ${namespace} link set lo up
+      card() {
+        for device in /sys/class/net/*; do
+          [ "$(cat $device/address)" = $1 ] && ip link set \${device##*/} netns ${namespace} name $2 && return
+        done
+        echo "no card $1"; exit 1
+      }
+      card ${cards[0]} i0
+      card ${cards[1]} i1
+      ${this.#relayAddresses(relay)}`;
+  }
+
+  async #setUp(relay: Relay): Promise<void> {
+    const tools: Tools = {
+      istctl: `${this.#guestTools}/istctl`,
+      userspace: userspaceCommand(join(import.meta.dirname, `userspace-ist${extname(import.meta.filename)}`)),
+    };
+    const place = this.place(relay);
+    const script = `cd ${CHECKOUT}\n${relay.setUp(place, tools)}`;
+    await this.#relay.check(`ip netns exec ${place.namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`, READY_MS);
+  }
+}
+
+/** Those that are something between the NATs. */
+function standing(relays: readonly Relay[]): Relay[] {
+  return relays.filter((relay) => relay !== direct && relay !== none);
+}
+
+/** The host's ends of the cards of relay n, towards a and towards b. Routers know cables to relays by their `w`. */
+function cardsOf(n: number): [string, string] {
+  return [`w-a${n}`, `w-b${n}`];
+}
+
+function cardAddress(n: number): string {
+  return `52:54:00:00:00:${n.toString(16).padStart(2, "0")}`;
+}
+
+/** Words of QEMU's command line: two network cards for each relay, like those of small devices: they only move packets. */
+export function networkCards(relays: readonly Relay[]): string[] {
+  const helps = ["csum", "gso", "host_tso4", "host_tso6", "host_ecn", "host_ufo"];
+  const guestHelps = ["guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo"];
+  const off = [...helps, ...guestHelps].map((name) => `${name}=off`).join(",");
+  return standing(relays)
+    .flatMap((_, n) => cardsOf(n))
+    .flatMap((card, n) => [
+      "-netdev",
+      `tap,id=card${n},ifname=${card},script=no,downscript=no`,
+      "-device",
+      `virtio-net-pci,netdev=card${n},mac=${cardAddress(n)},romfile=,${off}`,
+    ]);
+}
+
+/** Compiles the load generator and the module's command, in the folder that a guest shares, and for its own memory. */
+async function buildTools(vm: VirtualMachine): Promise<void> {
+  const sources = [join(import.meta.dirname, "../../c/load.c"), join(CHECKOUT, "kernel/splice/test/istctl.c")];
+  for (const source of sources) {
+    const program = join(vm.share, basename(source, ".c"));
+    execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source]);
+  }
+  await vm.check(`mkdir -p ${GUEST_TOOLS} && cp ${vm.guestShare}/load ${vm.guestShare}/istctl ${GUEST_TOOLS}/`);
+}
