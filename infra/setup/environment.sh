@@ -78,3 +78,6 @@ BUILD_PACKAGES="gcc make libc6-dev"
 # shellcheck disable=SC2034
 # For laboratories out of network namespaces; nft looks up the names of protocols in netbase's files.
 LAB_PACKAGES="iproute2 netbase nftables iputils-ping conntrack tcpdump curl procps util-linux"
+# shellcheck disable=SC2034
+# For virtual machines: a kernel with its headers. Some 600 MB.
+VM_PACKAGES="linux-image-amd64 linux-headers-amd64 qemu-system-x86 busybox-static kmod xz-utils"

@@ -1,6 +1,7 @@
 import { portOf } from "@isthmus/e2e";
 import { Lab, ORDINARY_UID } from "@isthmus/lab";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
+import { KernelIst } from "./kernel-ist.ts";
 import { showLoopback } from "./loopback.ts";
 import { command, detail, headline } from "./narrate.ts";
 import { showTwoHomes } from "./two-homes.ts";
@@ -11,7 +12,20 @@ const program = new Command("npm start --")
     "Shows a web server behind one NAT being used from behind another, over real NATs in network namespaces.",
   )
   .option("--once", "end after the check instead of staying")
+  .addOption(
+    new Option(
+      "--datapath <driver>",
+      "what moves the bytes at the relay: its process, or the module ist_splice in the kernel of a virtual machine (root)",
+    )
+      .choices(["userspace", "kernel"])
+      .default("userspace"),
+  )
   .exitOverride();
+
+interface Options {
+  once?: boolean;
+  datapath: "userspace" | "kernel";
+}
 
 /** Ctrl-C or another signal to end; what was started is ended then. */
 const interrupted = new Promise<void>((resolve) => {
@@ -30,9 +44,14 @@ async function stay(once: boolean, commands: string[]): Promise<void> {
   process.stdout.write("\n");
 }
 
-async function showInLab(once: boolean): Promise<void> {
+async function show(lab: Lab, datapath: Options["datapath"]) {
+  headline("Isthmus: a web server behind one NAT, used from behind another");
+  return showTwoHomes(lab, datapath === "kernel" ? await KernelIst.boot(lab) : undefined);
+}
+
+async function showInLab({ once = false, datapath }: Options): Promise<void> {
   await using lab = await Lab.create();
-  const shown = await Promise.race([showTwoHomes(lab), interrupted]);
+  const shown = await Promise.race([show(lab, datapath), interrupted]);
   if (!shown) return;
   const { homes, subscription } = shown;
   const people = [homes.alice, homes.bob].map(({ user, node, socket }) => {
@@ -54,9 +73,12 @@ function messagesOf(error: unknown): string[] {
 
 try {
   program.parse();
-  const { once = false } = program.opts<{ once?: boolean }>();
-  if (process.getuid?.() !== 0) await showLoopback(interrupted, (commands) => stay(once, commands));
-  else if (isInWorld()) await showInLab(once);
+  const options = program.opts<Options>();
+  const { once = false, datapath } = options;
+  if (process.getuid?.() !== 0) {
+    if (datapath === "kernel") throw new Error("--datapath kernel needs root, for the laboratory around its relay");
+    await showLoopback(interrupted, (commands) => stay(once, commands));
+  } else if (isInWorld()) await showInLab(options);
   else enterWorld(process.argv.slice(2));
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;

@@ -2,7 +2,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { portOf, type Subscription, type TwoHomes, twoHomes, until } from "@isthmus/e2e";
 import { type Lab, ORDINARY_UID } from "@isthmus/lab";
-import { command, detail, headline, step } from "./narrate.ts";
+import type { KernelIst } from "./kernel-ist.ts";
+import { command, detail, step } from "./narrate.ts";
 import { makeSite, nginxConfig } from "./web-server.ts";
 
 const WEB_PORT = 8080;
@@ -11,17 +12,21 @@ const GREETING = "Hello from behind bob's NAT";
 
 /**
  * The main job, over real NATs: an nginx in home B, which its router lets nobody reach, used from home A.
+ * @param kernel the IST's host, where the IST is to splice in its kernel
  * @returns what keeps running
  * @throws Error when anything is not as it should be
  */
-export async function showTwoHomes(lab: Lab): Promise<{ homes: TwoHomes; subscription: Subscription }> {
-  headline("Isthmus: a web server behind one NAT, used from behind another");
+export async function showTwoHomes(
+  lab: Lab,
+  kernel?: KernelIst,
+): Promise<{ homes: TwoHomes; subscription: Subscription }> {
   step(
     "An Internet with a broker (ISB) and a relay (IST), and two homes behind NAT routers. Nothing is set up on the routers.",
   );
-  const homes = await twoHomes(lab);
+  const homes = await twoHomes(lab, kernel?.options);
   const { alice, bob, deployment } = homes;
   detail(lab.topology());
+  if (kernel) detail(await kernel.describe(deployment.ist));
 
   step("Both users' daemons log in to the broker. They run as an ordinary user, with no privilege.");
   for (const daemon of [bob, alice]) {
@@ -62,7 +67,9 @@ export async function showTwoHomes(lab: Lab): Promise<{ homes: TwoHomes; subscri
   detail(`alice$ ${command(`curl http://127.0.0.1:${port}/`)}`);
   detail(page.trim());
   if (!page.includes(GREETING)) throw new Error("this is not bob's page");
+  const before = await kernel?.counts(deployment.ist);
   detail(await throughput(homes, port));
+  if (kernel && before) detail(await kernel.moved(deployment.ist, before, DOWNLOAD_BYTES));
   return { homes, subscription };
 }
 
