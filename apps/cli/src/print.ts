@@ -66,6 +66,12 @@ export function describeService({
 
 export const SERVICE_HEAD = ["SERVICE", "STATE", "WHERE", "WHO MAY USE IT", "SUBSCRIBERS", "CONNECTIONS"];
 
+/** How open connections are spliced at cells, in parentheses; nothing when none is. */
+function spliced({ passive, pure }: Subscription["splices"]): string {
+  const counts = Object.entries({ passive, pure }).filter(([, count]) => count > 0);
+  return counts.length === 0 ? "" : ` (${counts.map(([mode, count]) => `${count} ${mode}`).join(", ")})`;
+}
+
 export function describeSubscription({
   service,
   user,
@@ -75,10 +81,14 @@ export function describeSubscription({
   tcp,
   udp,
   connections,
+  splices,
 }: Subscription): string[] {
   const addresses = listen.map(({ proto, address }) => `${address}/${proto}`).join(", ");
   const paths = [
-    ...new Set([tcp.path, ...(listen.some(({ proto }) => proto === "udp") ? [`udp: ${udp.path}`] : [])]),
+    ...new Set([
+      tcp.path + spliced(splices),
+      ...(listen.some(({ proto }) => proto === "udp") ? [`udp: ${udp.path}`] : []),
+    ]),
   ].join(", ");
   return [
     `${service}@${user}`,
@@ -124,11 +134,13 @@ export function printStatus(status: Status): void {
 
 /** Which way a subscription's bytes take, what else was tried, and why it lost. */
 export function printExplanation(subscription: Subscription): void {
-  const { service, user, state, message, tcp, udp, fingerprint, grantExpires, plain, listen } = subscription;
+  const { service, user, state, message, tcp, udp, fingerprint, grantExpires, plain, listen, splices } = subscription;
   print(`${service}@${user}: ${paintState(state)}${message ? ` (${foreign(message)})` : ""}`);
   if (fingerprint) print(`  provider's key   ${fingerprint}`);
   print(`  data             ${plain ? "not encrypted (--plain)" : "encrypted end to end"}`);
-  if (listen.some(({ proto }) => proto === "tcp")) print(`  connections      ${tcp.path}: ${tcp.detail}`);
+  if (listen.some(({ proto }) => proto === "tcp")) {
+    print(`  connections      ${tcp.path}${spliced(splices)}: ${tcp.detail}`);
+  }
   if (listen.some(({ proto }) => proto === "udp")) print(`  datagrams        ${udp.path}: ${udp.detail}`);
   for (const { path, outcome } of tcp.tried) print(`  tried ${path.padEnd(10)} ${outcome}`);
   if (grantExpires) print(`  grant until      ${grantExpires}`);

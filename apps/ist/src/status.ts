@@ -25,7 +25,8 @@ export function statusText(status: RelayStatus): string {
     `key        ${status.key}`,
     `addresses  ${status.addresses.join(", ")}`,
     `data path  ${dataPath.driver}: ${dataPath.reason}`,
-    `use        ${status.allocations} allocations, ${status.cells} cells, ${status.splices} splices, ${status.sessions} sessions`,
+    `use        ${status.allocations} allocations, ${status.cells} cells, ${status.splices} splices (${status.pureSplices} pure), ` +
+      `${status.sessions} sessions`,
     ...brokers.map(({ fingerprint, up, problem = "connecting" }) => `ISB        ${fingerprint} ${up ? "up" : problem}`),
     ...(brokers.length === 0 ? ["ISB        none: join one by an invite"] : []),
     ...(status.draining ? ["draining"] : []),

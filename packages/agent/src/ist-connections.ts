@@ -89,6 +89,7 @@ class IstConnection {
             member.meeting.peerJoined = joined;
             if (joined) member.link.meetingReady();
           },
+          half: (_session, { allocation, cell, port }) => this.members.get(allocation)?.meeting.half(cell, port),
           released: (_session, { allocation, code }) => this.#released(allocation, code),
         },
         binary: (_session, frame) => {
@@ -151,11 +152,12 @@ class IstConnection {
     if (this.members.get(allocation) !== member || this.session.state !== "up") return;
     member.said = {};
     try {
-      const reply = await this.session.request("join", { allocation, ticket });
+      const keepsPorts = this.session.login?.keptPort ?? false;
+      const reply = await this.session.request("join", { allocation, ticket, keepsPorts });
       if (this.members.get(allocation) !== member) return;
       const { cells, peerJoined } = { ...reply, ...member.said };
       meeting.setJoined(parseOrigin(this.session.origin)!, cells, reply.limits, {
-        grow: (cells) => this.#grow(member, cells),
+        grow: (cells, pure) => this.#grow(member, cells, pure),
         shrink: (cells) => this.#shrink(member, cells),
       });
       meeting.peerJoined = peerJoined;
@@ -172,11 +174,12 @@ class IstConnection {
     }
   }
 
-  async #grow(member: Membership, cells: number): Promise<void> {
+  async #grow({ meeting, link }: Membership, cells: number, pure: boolean): Promise<void> {
     try {
-      const reply = await this.session.request("grow", { allocation: member.meeting.offer.allocation, cells });
-      member.meeting.updateCells(reply.cells);
-      member.link.meetingReady();
+      const { allocation } = meeting.offer;
+      const reply = await this.session.request("grow", { allocation, cells, pure });
+      meeting.updateCells(reply.cells);
+      link.meetingReady();
     } catch (error) {
       this.#logger.debug({ code: toIsthmusError(error).code }, "no further cells");
     }

@@ -1,7 +1,14 @@
-import type { Link } from "@isthmus/link";
+import type { IstMeeting, Link } from "@isthmus/link";
 import { fingerprintOf, formatHostPort, type LocalApiReply, type StatusReport } from "@isthmus/protocol";
 
 type PathReport = LocalApiReply<"status">["subscriptions"][number]["tcp"];
+
+/** What became of Pure Splices at an IST. */
+const PURE_OUTCOMES = {
+  used: "ports pass unchanged",
+  avoided: "connections did not meet where ports pass unchanged; tried again later",
+  none: "neither side's NAT keeps its ports, or the IST has no Pure Splice",
+} as const satisfies Record<IstMeeting["pure"], string>;
 
 const NONE: PathReport = { path: "none", detail: "no link yet", tried: [] };
 
@@ -23,6 +30,7 @@ export function reportLink(link: Link, isIsbUp: boolean): StatusReport["links"][
     cells: ist?.cells ?? [],
     udp: reportPaths(link).udp,
     connections: link.size,
+    splices: link.opens.splices(),
   };
 }
 
@@ -42,7 +50,8 @@ function tcpPath(link: Link): Omit<PathReport, "tried"> {
   if (ist.avoidsCells) {
     return { path: "stream", detail: `stream endpoint of IST ${name}; connections did not meet at its cells` };
   }
-  return { path: "cell", detail: `IST ${name}, cells ${ist.cells.join(", ")}` };
+  const pure = ist.pure === "used" ? "; ports pass unchanged (Pure Splice)" : "";
+  return { path: "cell", detail: `IST ${name}, cells ${ist.cells.join(", ")}${pure}` };
 }
 
 function udpPath(link: Link): Omit<PathReport, "tried"> {
@@ -66,5 +75,6 @@ function triedOf(link: Link): PathReport["tried"] {
     });
   } else tried.push({ path: "direct", outcome: "neither side proved reachable" });
   if (ist) tried.push({ path: "ist", outcome: ist.joined ? "joined" : "not joined" });
+  if (ist?.joined && ist.peerJoined) tried.push({ path: "pure", outcome: PURE_OUTCOMES[ist.pure] });
   return tried;
 }

@@ -268,6 +268,7 @@ export class Subscription {
       ...(this.#link ? { fingerprint: fingerprintOf(this.#link.peer) } : {}),
       listen: this.#listeners.addresses,
       connections: this.#link?.countOf(this.id) ?? 0,
+      splices: this.#link?.opens.splices(this.id) ?? { passive: 0, pure: 0 },
       ...(this.#grant ? { grantExpires: new Date(this.#grant.exp * 1000).toISOString() } : {}),
     };
   }

@@ -27,16 +27,33 @@ export interface OpenOptions {
   onEvent: (event: DataPathEvent) => void;
 }
 
-/** A cell that shall be there. `ports` (of side 0, of side 1) are tried first; without it they are chosen. */
+/**
+ * A cell whose TCP legs keep their ports (Pure TCP Splice, T 4.4): the source port of one side is where legs of the other
+ * arrive, and no other leg can join. Without `learns` both ports are agreed on; with it that side comes from any port,
+ * which {@link DataPath.learn} makes the port of the other side, for each leg anew.
+ */
+export interface PureCell {
+  readonly learns?: Side | undefined;
+}
+
+/**
+ * A cell that shall be there; it is passive unless it is said to be pure. `ports` (of side 0, of side 1) are tried first;
+ * without it they are chosen.
+ */
 export interface CellSpec {
   readonly cell: number;
   readonly ports?: readonly [number, number];
+  readonly pure?: PureCell | undefined;
 }
 
-/** A cell that is there: one port per side, the same number for TCP and UDP. */
+/**
+ * A cell that is there: the ports at which legs of each side arrive, the same number for TCP and UDP. One that is learned
+ * from the other side's leg is 0 here.
+ */
 export interface CellPorts {
   readonly cell: number;
   readonly ports: readonly [number, number];
+  readonly pure?: PureCell | undefined;
 }
 
 /** The prefixes (protocol's `sourcePrefix`) from which legs of each side are expected; nothing else may join. */
@@ -129,6 +146,8 @@ export interface DataPathStats {
   readonly splices: number;
   /** Those of them that carry datagrams: they never come to an end by themselves. */
   readonly udpSplices: number;
+  /** Those of them whose ports pass unchanged. */
+  readonly pureSplices: number;
   /** Bytes forwarded. */
   readonly bytes: number;
   /** Legs and splices that ended or were refused, by reason. */
@@ -145,14 +164,22 @@ export interface DataPath {
   open(options: OpenOptions): Promise<Capabilities>;
   /**
    * @returns the cells with their ports, in the order of their numbers
-   * @throws IsthmusError `ist-full` when no port is left, `conflict` when the allocation is there already
+   * @throws IsthmusError `ist-full` when no port is left, `conflict` when the allocation is there already,
+   *   `unsupported-rendezvous` for a pure cell where the driver has none
    */
   allocate(spec: AllocationSpec): Promise<CellPorts[]>;
   /**
    * @returns all cells of the allocation, in the order of their numbers
-   * @throws IsthmusError `unknown-allocation`, `ist-full`
+   * @throws IsthmusError `unknown-allocation`, `ist-full`, `unsupported-rendezvous`
    */
   update(allocation: string, change: AllocationUpdate): Promise<CellPorts[]>;
+  /**
+   * A leg waits at a pure cell that learns: the other side's leg may arrive at `port`, which is the first one's source
+   * port, until the next one is learned. May overlap with other calls for the allocation.
+   * @throws IsthmusError `conflict` when this host listens on the port itself, `unknown-allocation` when there is no such
+   *   cell
+   */
+  learn(allocation: string, cell: number, port: number): Promise<void>;
   /** Resets every leg of the allocation for the reason `code`; nothing happens when it is unknown. */
   release(allocation: string, code: Code): Promise<void>;
   dump(): Promise<AllocationDump[]>;

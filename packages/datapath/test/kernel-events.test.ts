@@ -35,6 +35,17 @@ describe("events of the kernel", () => {
     expect(events.half({ ...half, reason: "replaced" })).toEqual({ event: "closed", ...AT, code: "replaced" });
   });
 
+  it("tell how many splices pass ports unchanged", () => {
+    const events = new SpliceEvents();
+    events.splice(told("syn-rcvd", { mode: "pure" }));
+    events.splice(told("syn-rcvd", { id: 8n, mode: "passive" }));
+    expect(events.pure).toBe(1);
+    events.splice(told("closed", { mode: "pure", reason: "reset" }));
+    expect(events.pure).toBe(0);
+    events.reset([told("established", { mode: "pure" }), told("established", { id: 9n, mode: "pure" })]);
+    expect(events.pure).toBe(2);
+  });
+
   it("of UDP, which is established at once, are both", () => {
     const events = new SpliceEvents().splice(told("established", { proto: 17 }));
     expect(events.map(({ event }) => event)).toEqual(["paired", "established"]);

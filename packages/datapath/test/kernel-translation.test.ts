@@ -6,6 +6,7 @@ import { PACKET_DROPS } from "../src/index.ts";
 import { ipBytes, ipText } from "../src/kernel/ip-bytes.ts";
 import {
   allocationOf,
+  cellPorts,
   codeOf,
   dataPathStats,
   joinAllocations,
@@ -14,6 +15,7 @@ import {
   kernelLimits,
   kernelSources,
   kernelTimeouts,
+  learnedPort,
   reasonOf,
   spliceDump,
 } from "../src/kernel/translation.ts";
@@ -56,6 +58,38 @@ describe("addresses", () => {
         expect(new URL(`http://[${ipText(address)}]/`).hostname).toBe(`[${ipText(address)}]`);
       }),
     );
+  });
+});
+
+describe("the kernel's form of a cell", () => {
+  it.each([
+    ["passive", { ports: [20_000, 20_001] }, { port0: 20_000, port1: 20_001 }],
+    [
+      "pure, with ports that were agreed on",
+      { ports: [20_000, 20_001], pure: {} },
+      { port0: 20_000, port1: 20_001, remotePort0: 20_001, remotePort1: 20_000 },
+    ],
+    [
+      "pure, where side 0 comes from any port",
+      { ports: [20_000, 0], pure: { learns: 0 } },
+      { port0: 20_000, port1: 0, remotePort0: 0, remotePort1: 20_000 },
+    ],
+    [
+      "pure, where side 1 comes from any port",
+      { ports: [0, 20_001], pure: { learns: 1 } },
+      { port0: 0, port1: 20_001, remotePort0: 20_001, remotePort1: 0 },
+    ],
+  ] as const)("%s, comes back as it was", (_, cell, ports) => {
+    const kernel = kernelCell({ cell: 4, ...cell });
+    expect(kernel).toEqual({ number: 4, mode: "pure" in cell ? "pure" : "passive", ...ports });
+    expect(cellPorts(kernel)).toEqual({ cell: 4, ...cell });
+  });
+
+  it("changes by the port that was learned, which a cell found in the kernel still has", () => {
+    expect(learnedPort(4, 0, 5000)).toEqual({ number: 4, port1: 5000 });
+    expect(learnedPort(4, 1, 5000)).toEqual({ number: 4, port0: 5000 });
+    const found = { ...kernelCell({ cell: 4, ports: [20_000, 0], pure: { learns: 0 } }), ...learnedPort(4, 0, 5000) };
+    expect(cellPorts(found)).toEqual({ cell: 4, ports: [20_000, 0], pure: { learns: 0 } });
   });
 });
 

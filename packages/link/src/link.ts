@@ -215,6 +215,11 @@ export class Link {
     if (hasFailed) this.#host.suspect(this);
   }
 
+  /** A stream of this side that was joined there has ended. */
+  meetingEnded(rendezvous: Rendezvous): void {
+    if (rendezvous.at !== "direct") this.#istOf(rendezvous.allocation)?.ended(rendezvous);
+  }
+
   /** Allocations that something of this link still meets at, the present one among them. */
   get allocations(): Set<string> {
     const used = this.opens.allocations;

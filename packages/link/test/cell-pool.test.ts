@@ -78,7 +78,7 @@ describe("cells", () => {
               if (cell === undefined) break;
               expect(cell % 2).toBe(side);
               expect(known.has(cell)).toBe(true);
-              expect(pool.portOf(cell)).toBe(20_000 + cell);
+              expect(pool.get(cell)?.port).toBe(20_000 + cell);
               expect(out).not.toContainEqual({ cell, proto: one.proto });
               expect(now).toBeGreaterThanOrEqual(notBefore[one.proto].get(cell) ?? 0);
               out.push({ cell, proto: one.proto });
@@ -112,13 +112,13 @@ describe("cells", () => {
 
   it("grow by as many as there are, to 64 for each side", () => {
     const pool = new CellPool(0, HALF_MS);
-    expect(pool.wanted).toBe(1);
+    expect(pool.wanted(false)).toBe(1);
     pool.update(cells(0, 2, 4));
-    expect(pool.wanted).toBe(3);
+    expect(pool.wanted(false)).toBe(3);
     pool.update(cells(...Array.from({ length: 60 }, (_, n) => 2 * n)));
-    expect(pool.wanted).toBe(4);
+    expect(pool.wanted(false)).toBe(4);
     pool.update(cells(...Array.from({ length: 64 }, (_, n) => 2 * n)));
-    expect(pool.wanted).toBe(0);
+    expect(pool.wanted(false)).toBe(0);
   });
 
   it("are given back when nobody used them for long, but for one, and are not taken on their way", () => {

@@ -54,12 +54,22 @@ export type AllocationOffer = z.infer<typeof allocationOffer>;
 /**
  * A cell as one side sees it: its number and this side's port. Even cells are for opens of side 0, odd ones for opens
  * of side 1. TCP and UDP share the number and are occupied apart from each other.
+ *
+ * At a pure cell, which is for TCP alone, ports pass unchanged (Pure TCP Splice, T 4.4): the source port of one side is
+ * where the other side's legs arrive. Either both were agreed on, or one side comes from any port, and the other learns it
+ * by `half` of each open.
  */
 export const cell = z.object({
   cell: z
     .int()
     .min(0)
     .max(LIMITS.cellsPerAllocation - 1),
-  port,
+  port: z.int().min(0).max(65535).meta({ description: "where legs of this side go; 0: where `half` says" }),
+  pure: z
+    .object({
+      source: port.optional().meta({ description: "the source port that legs of this side must have; absent: any" }),
+    })
+    .optional()
+    .meta({ description: "ports pass unchanged; absent: a passive cell" }),
 });
 export type Cell = z.infer<typeof cell>;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { port } from "./address.ts";
 import { allocationLimits, cell, side } from "./allocation.ts";
 import { base64url, hexId } from "./bytes.ts";
 import { code, type SessionInterface } from "./envelope.ts";
@@ -22,7 +23,13 @@ export const istDaemon = {
        * and `peer` say may come before the answer, and is newer than what that says.
        */
       join: {
-        request: z.object({ allocation: hexId, ticket: base64url(16) }),
+        request: z.object({
+          allocation: hexId,
+          ticket: base64url(16),
+          keepsPorts: z.boolean().default(false).meta({
+            description: "the session reached the IST with the source port that it was given here: legs may, too",
+          }),
+        }),
         reply: z.object({
           side,
           cells,
@@ -33,7 +40,14 @@ export const istDaemon = {
       /** Gives this side of an allocation up. */
       leave: { request: z.object({ allocation: hexId }), reply: z.object({}) },
       /** Asks for further cells for this side's opens; both sides know them before the answer. */
-      grow: { request: z.object({ allocation: hexId, cells: z.int().min(1).max(64) }), reply: z.object({ cells }) },
+      grow: {
+        request: z.object({
+          allocation: hexId,
+          cells: z.int().min(1).max(64),
+          pure: z.boolean().default(false).meta({ description: "pure ones, where there can be such" }),
+        }),
+        reply: z.object({ cells }),
+      },
       /** Gives cells of this side's opens back; the last one stays. */
       shrink: {
         request: z.object({ allocation: hexId, cells: z.array(cellNumber).min(1).max(64) }),
@@ -50,6 +64,14 @@ export const istDaemon = {
     events: {
       /** The other side has joined, or is there no more. */
       peer: z.object({ allocation: hexId, joined: z.boolean() }),
+      /**
+       * A leg of the other side waits at a pure cell: its source port is where this side's leg is to go (T figure 4.7).
+       */
+      half: z.object({
+        allocation: hexId,
+        cell: cellNumber,
+        port: port.optional().meta({ description: "absent: this side cannot go there, the IST uses the port itself" }),
+      }),
       /** The allocation has ended, and its cells with it. */
       released: z.object({ allocation: hexId, code }),
     },

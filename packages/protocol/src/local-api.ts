@@ -58,6 +58,9 @@ export type SubscriptionRequest = z.infer<typeof subscriptionRequest>;
 /** A local port at which the daemon takes connections or datagrams of a channel. */
 export const listener = z.object({ channel: name, proto: transport, address: hostPort });
 
+/** Open connections that are spliced at cells of an IST, by whether their ports pass unchanged (Pure TCP Splice). */
+export const spliceCounts = z.object({ passive: z.int(), pure: z.int() });
+
 /** How a subscription's bytes travel, and what else was tried. */
 export const pathReport = z.object({
   path: z.enum(["direct", "cell", "stream", "none"]),
@@ -79,6 +82,7 @@ export const subscriptionReport = z.object({
   tcp: pathReport,
   udp: pathReport,
   connections: z.int(),
+  splices: spliceCounts,
   grantExpires: z.string().optional(),
 });
 export type SubscriptionReport = z.infer<typeof subscriptionReport>;
@@ -122,6 +126,7 @@ export const linkReport = z.object({
   cells: z.array(z.int()),
   udp: pathReport,
   connections: z.int(),
+  splices: spliceCounts,
 });
 
 /** Everything about a daemon that `isthmus status` shows. */

@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
-import { formatHostPort, parseHostPort } from "@isthmus/protocol";
+import { formatHostPort, isLoopback, parseHostPort } from "@isthmus/protocol";
 
 /** An IST declares no more (protocol's `istAddress`). */
 const MOST_ADDRESSES = 16;
@@ -13,6 +13,13 @@ export function publicAddresses(
 ): string[] {
   const hosts = named.length > 0 ? named : own.length > 0 ? own : ["127.0.0.1", "::1"];
   return [...new Set(hosts.map((text) => withPort(text, port)))].slice(0, MOST_ADDRESSES);
+}
+
+/** Whether the address is one of this host's, loopback included. */
+export function isOwnAddress(address: string): boolean {
+  return (
+    isLoopback(address) || Object.values(networkInterfaces()).some((own) => own?.some((one) => one.address === address))
+  );
 }
 
 function withPort(text: string, port: number): string {

@@ -99,6 +99,14 @@ export const relayConfig = z.object({
         })
         .refine(({ from, to }) => from <= to, { error: "'from' is above 'to'" })
         .prefault({}),
+      pure: z
+        .enum(["auto", "off"])
+        .default("auto")
+        .meta({
+          description:
+            "Pure Splices, whose ports pass unchanged: where the data path can and a side's NAT keeps its ports (auto), or " +
+            "never (off)",
+        }),
       udp_idle_seconds: seconds
         .default(60)
         .meta({ description: "a UDP splice on which nothing moves this long is forgotten" }),

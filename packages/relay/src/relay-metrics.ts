@@ -15,7 +15,16 @@ export interface RelayGauges {
   dataPath: { driver: string; why: string };
 }
 
-const AT_REST: DataPathStats = { cells: 0, halves: 0, splices: 0, udpSplices: 0, bytes: 0, closed: {}, dropped: {} };
+const AT_REST: DataPathStats = {
+  cells: 0,
+  halves: 0,
+  splices: 0,
+  udpSplices: 0,
+  pureSplices: 0,
+  bytes: 0,
+  closed: {},
+  dropped: {},
+};
 
 /** The metrics of a relay (`isthmus_ist_*`): every reason of the protocol that it gives is a counter. */
 export class RelayMetrics {
@@ -57,6 +66,7 @@ export class RelayMetrics {
     metrics.gauge("halves", "Legs without a peer at cells", () => this.#stats.halves);
     metrics.gauge("splices", "Splices, at cells and at the stream endpoint", () => this.splices);
     metrics.gauge("udp_splices", "Splices that carry datagrams", () => this.#stats.udpSplices);
+    metrics.gauge("pure_splices", "Splices whose ports pass unchanged", () => this.#stats.pureSplices);
   }
 
   readonly countRefused = (at: RefusedAt, reason: Code): void => this.#refused.inc({ at, reason });

@@ -63,6 +63,8 @@ export interface RelayStatus {
   cells: number;
   /** At cells and at the stream endpoint. */
   splices: number;
+  /** Those of them whose ports pass unchanged (Pure TCP Splice). */
+  pureSplices: number;
 }
 
 /** What a started relay consists of. */
@@ -150,7 +152,7 @@ export class Relay {
     const running = this.#running;
     if (!running) return undefined;
     const { opened, allocations, sessions, stream, address, port } = running;
-    const { cells, splices } = await opened.dataPath.stats();
+    const { cells, splices, pureSplices } = await opened.dataPath.stats();
     return {
       key: address.key,
       addresses: address.addresses,
@@ -166,6 +168,7 @@ export class Relay {
       allocations: allocations.size,
       cells,
       splices: splices + stream.splices,
+      pureSplices,
     };
   }
 
@@ -214,6 +217,7 @@ export class Relay {
       },
       cellsAnswerMs: config.sessions.cells_answer_seconds * 1000,
       dataPath,
+      pure: capabilities.pure && config.data_path.pure === "auto",
       splicer,
       store,
       logger,
@@ -334,7 +338,8 @@ export class Relay {
       ports,
       udpIdleMs: udp_idle_seconds * 1000,
       onEvent: (event) => {
-        if (event.event === "paired") logger.debug(event, "splice paired");
+        if (event.event === "half") this.#running?.allocations.half(event);
+        else if (event.event === "paired") logger.debug(event, "splice paired");
         else if (event.event === "closed" && event.splice !== undefined) logger.debug(event, "splice closed");
       },
     };

@@ -31,6 +31,7 @@ export class TestDaemon {
   readonly client: SessionClient<typeof istDaemon>;
   readonly cells = new Inbox<RequestBody<ToClient, "cells">>();
   readonly peers = new Inbox<EventBody<ToClient, "peer">>();
+  readonly halves = new Inbox<EventBody<ToClient, "half">>();
   readonly released = new Inbox<EventBody<ToClient, "released">>();
   readonly frames = new Inbox<{ allocation: string; frame: Buffer }>();
   /** Sessions that ended. */
@@ -64,6 +65,7 @@ export class TestDaemon {
         },
         events: {
           peer: (_client, body) => this.peers.add(body),
+          half: (_client, body) => this.halves.add(body),
           released: (_client, body) => this.released.add(body),
         },
         binary: (_client, bytes) => {
@@ -87,12 +89,12 @@ export class TestDaemon {
     return this;
   }
 
-  join({ allocation, ticket }: AllocationOffer): Promise<ReplyBody<ToServer, "join">> {
-    return this.client.request("join", { allocation, ticket });
+  join({ allocation, ticket }: AllocationOffer, keepsPorts = false): Promise<ReplyBody<ToServer, "join">> {
+    return this.client.request("join", { allocation, ticket, keepsPorts });
   }
 
-  async grow({ allocation }: AllocationOffer, cells: number): Promise<Cell[]> {
-    return (await this.client.request("grow", { allocation, cells })).cells;
+  async grow({ allocation }: AllocationOffer, cells: number, pure = false): Promise<Cell[]> {
+    return (await this.client.request("grow", { allocation, cells, pure })).cells;
   }
 
   send({ allocation }: Pick<AllocationOffer, "allocation">, frame: Buffer): void {

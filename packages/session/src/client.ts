@@ -5,6 +5,7 @@ import {
   type EventName,
   IsthmusError,
   LIMITS,
+  parseHostPort,
   type ReplyBody,
   type RequestInput,
   type RequestName,
@@ -88,8 +89,8 @@ export class SessionClient<I extends SessionInterface> {
   lastError: IsthmusError | undefined;
   /** Round trip of the newest ping. */
   rttMs: number | undefined;
-  /** What the server answered to the newest login, and its key. */
-  login: { reply: LoginReply; serverKey: string } | undefined;
+  /** What the server answered to the newest login, its key, and whether it saw the source port that this end has. */
+  login: { reply: LoginReply; serverKey: string; keptPort: boolean } | undefined;
 
   constructor(options: SessionClientOptions<I>) {
     this.#options = options;
@@ -226,7 +227,7 @@ export class SessionClient<I extends SessionInterface> {
     // Only a session that came up keeps its origin for the next attempt.
     this.#nextOrigin++;
     this.#untried--;
-    const socket = await dial(this.origin, {
+    const { socket, localPort } = await dial(this.origin, {
       ...(target.certificate === undefined ? {} : { certificate: target.certificate }),
       allowInsecure: this.#options.allowInsecure,
       maxPayload: LIMITS.sessionFrameBytes,
@@ -249,7 +250,7 @@ export class SessionClient<I extends SessionInterface> {
         owner: this,
       });
       this.#wire = wire as Wire<I["toServer"], I["toClient"]>;
-      this.login = { reply, serverKey };
+      this.login = { reply, serverKey, keptPort: parseHostPort(reply.observed)?.port === localPort };
       for (const { data, isBinary } of early) wire.receive(data, isBinary);
       socket.on("message", (data: Buffer, isBinary: boolean) => wire.receive(data, isBinary));
       socket.on("pong", () => this.#settleCheck(true));

@@ -16,15 +16,22 @@ export interface DialOptions {
   signal: AbortSignal;
 }
 
+/** A WebSocket that is open, and paused until the caller has put its listeners on it and resumes it. */
+export interface Dialled {
+  socket: WebSocket;
+  /** Of this end, before any NAT. */
+  localPort: number | undefined;
+}
+
 /** How long a TCP connect, a TLS handshake and the upgrade may take together. */
 export const DIAL_TIMEOUT_MS = 5000;
 
 /**
- * Opens a WebSocket to an origin. The socket is paused until the caller has put its listeners on it and resumes it.
+ * Opens a WebSocket to an origin.
  * @throws IsthmusError `wrong-certificate`, `rate-limited`, `bad-request` (an insecure origin), `disconnected`,
  *   `cancelled`
  */
-export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
+export function dial(origin: string, options: DialOptions): Promise<Dialled> {
   const parsed = parseOrigin(origin);
   if (!parsed) return Promise.reject(new IsthmusError("bad-request", `'${origin}' is no origin`));
   if (!parsed.secure && !isLoopback(parsed.host) && !options.allowInsecure) {
@@ -43,6 +50,7 @@ export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
   });
   return new Promise((resolve, reject) => {
     let refusal: IsthmusError | undefined;
+    let localPort: number | undefined;
     const giveUp = (reason: IsthmusError): void => {
       refusal = reason;
       socket.terminate();
@@ -63,6 +71,7 @@ export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
     if (options.signal.aborted) abort();
     socket.once("upgrade", (response) => {
       const tls = response.socket as Partial<TLSSocket>;
+      localPort = response.socket.localPort;
       if (options.certificate === undefined) return;
       const actual = tls.getPeerX509Certificate?.()?.fingerprint256.replaceAll(":", "").toLowerCase();
       if (actual === options.certificate) return;
@@ -78,7 +87,7 @@ export function dial(origin: string, options: DialOptions): Promise<WebSocket> {
     });
     socket.once("open", () => {
       socket.pause();
-      resolve(socket);
+      resolve({ socket, localPort });
     });
     socket.on("error", (error: NodeJS.ErrnoException) => reject(refusal ?? connectError(origin, error)));
     socket.once("close", () => reject(refusal ?? new IsthmusError("disconnected")));

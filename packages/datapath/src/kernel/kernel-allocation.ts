@@ -36,6 +36,10 @@ export class KernelAllocation {
     return this.#cells.has(cell);
   }
 
+  get(cell: number): CellPorts | undefined {
+    return this.#cells.get(cell);
+  }
+
   change(settings: KernelSettings): void {
     this.#settings = { ...this.#settings, ...settings };
   }

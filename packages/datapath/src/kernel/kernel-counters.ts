@@ -28,7 +28,7 @@ export class KernelCounters {
     this.#before = this.#newest;
   }
 
-  take(stats: IstStats): DataPathStats {
+  take(stats: IstStats): ReturnType<typeof dataPathStats> {
     const now = dataPathStats(stats);
     this.#newest = {
       bytes: this.#before.bytes + now.bytes - this.#start.bytes,

@@ -29,6 +29,7 @@ import { closePort, openPort } from "../userspace/port-sockets.ts";
 import { wildcards } from "../userspace/wildcards.ts";
 import { KernelAllocation } from "./kernel-allocation.ts";
 import { KernelCounters } from "./kernel-counters.ts";
+import { Listeners } from "./listeners.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { SpliceEvents } from "./splice-events.ts";
 import {
@@ -39,6 +40,7 @@ import {
   kernelLimits,
   kernelSources,
   kernelTimeouts,
+  learnedPort,
   reasonOf,
   spliceDump,
 } from "./translation.ts";
@@ -84,6 +86,7 @@ export class KernelDataPath implements DataPath {
   readonly #allocations = new Map<string, KernelAllocation>();
   readonly #events = new SpliceEvents();
   readonly #counters = new KernelCounters();
+  readonly #listeners = new Listeners();
   #pool!: PortPool;
   #addresses: readonly string[] = [];
   #udpIdleMs = 0;
@@ -199,6 +202,15 @@ export class KernelDataPath implements DataPath {
     this.#forget(allocation, known);
   }
 
+  async learn(allocation: string, cell: number, port: number): Promise<void> {
+    const known = this.#allocations.get(allocation);
+    const learns = known?.get(cell)?.pure?.learns;
+    if (!known || learns === undefined) throw new IsthmusError("unknown-allocation");
+    // Such a port is nobody's here: packets of those who use it by right must not be taken away.
+    if (await this.#listeners.holds(port)) throw new IsthmusError("conflict", `this host listens on port ${port}`);
+    await this.#request("alloc-set", { id: known.id, cell: [learnedPort(cell, learns, port)] });
+  }
+
   async dump(): Promise<AllocationDump[]> {
     const splices = await this.#splices();
     const living = Map.groupBy(
@@ -213,7 +225,8 @@ export class KernelDataPath implements DataPath {
   }
 
   async stats(): Promise<DataPathStats> {
-    return this.#counters.take(await this.#get(this.#connected()));
+    const counted = this.#counters.take(await this.#get(this.#connected()));
+    return { ...counted, pureSplices: this.#events.pure };
   }
 
   async close(): Promise<void> {
@@ -354,10 +367,7 @@ export class KernelDataPath implements DataPath {
     for (let tries = 1; ; tries++) {
       const cells: CellPorts[] = [];
       try {
-        for (const { cell, ports } of specs) {
-          const first = await this.#port(ports?.[0]);
-          cells.push({ cell, ports: [first, await this.#port(ports?.[1], first)] });
-        }
+        for (const spec of specs) cells.push(await this.#cell(spec));
         await use(cells);
         return;
       } catch (error) {
@@ -365,9 +375,18 @@ export class KernelDataPath implements DataPath {
         const isTaken = error instanceof IsthmusError && isPortTaken(error.cause);
         if (!isTaken || tries === PORT_TRIES) throw error;
         // Nobody knows which one it was: none of them is asked for once more.
-        specs = specs.map(({ cell }) => ({ cell }));
+        specs = specs.map(({ cell, pure }) => ({ cell, pure }));
       }
     }
+  }
+
+  async #cell({ cell, ports, pure }: CellSpec): Promise<CellPorts> {
+    if (pure?.learns !== undefined) {
+      const port = await this.#port(ports?.[pure.learns]);
+      return { cell, ports: pure.learns === 0 ? [port, 0] : [0, port], pure };
+    }
+    const first = await this.#port(ports?.[0]);
+    return { cell, ports: [first, await this.#port(ports?.[1], first)], ...(pure ? { pure } : {}) };
   }
 
   /** A port on which no socket of this host is: the module would take its packets. */

@@ -7,6 +7,7 @@ interface LiveSplice {
   readonly allocation: string;
   readonly cell: number;
   readonly proto: Transport;
+  readonly pure: boolean;
   established: boolean;
 }
 
@@ -44,6 +45,13 @@ export class SpliceEvents {
     return events;
   }
 
+  /** Living splices whose ports pass unchanged. */
+  get pure(): number {
+    let count = 0;
+    for (const { pure } of this.#live.values()) if (pure) count++;
+    return count;
+  }
+
   /** Starts from what a dump told, without events. */
   reset(splices: readonly IstSplice[]): void {
     this.#live.clear();
@@ -63,8 +71,14 @@ export class SpliceEvents {
   }
 }
 
-function liveSplice({ alloc = 0n, cell = 0, proto }: IstSplice): LiveSplice {
-  return { allocation: allocationOf(alloc), cell, proto: transportOf(proto), established: false };
+function liveSplice({ alloc = 0n, cell = 0, proto, mode }: IstSplice): LiveSplice {
+  return {
+    allocation: allocationOf(alloc),
+    cell,
+    proto: transportOf(proto),
+    pure: mode === "pure",
+    established: false,
+  };
 }
 
 function at({ allocation, cell, proto }: LiveSplice) {

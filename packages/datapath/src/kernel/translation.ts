@@ -9,7 +9,7 @@ import type {
   IstStats,
   IstTimeouts,
 } from "@isthmus/native/netlink";
-import type { AllocationLimits, Code, HostPort, Transport } from "@isthmus/protocol";
+import type { AllocationLimits, Code, HostPort, Side, Transport } from "@isthmus/protocol";
 import {
   type CellPorts,
   type DataPathStats,
@@ -58,12 +58,29 @@ export function kernelTimeouts({ halfMs }: AllocationLimits, udpIdleMs: number):
   return { half: halfMs, udp: Math.max(LEAST_TIMEOUT_MS, Math.round(udpIdleMs)) };
 }
 
-export function kernelCell({ cell, ports }: CellPorts): IstCell {
-  return { number: cell, mode: "passive", port0: ports[0], port1: ports[1] };
+export function kernelCell({ cell, ports: [port0, port1], pure }: CellPorts): IstCell {
+  if (!pure) return { number: cell, mode: "passive", port0, port1 };
+  // The side that comes from any port has 0 for a source port, as the other has for its own until that is learned.
+  return { number: cell, mode: "pure", port0, port1, remotePort0: port1, remotePort1: port0 };
 }
 
-export function cellPorts({ number = 0, port0 = 0, port1 = 0 }: IstCell): CellPorts {
-  return { cell: number, ports: [port0, port1] };
+export function cellPorts({
+  number = 0,
+  mode,
+  port0 = 0,
+  port1 = 0,
+  remotePort0 = 0,
+  remotePort1 = 0,
+}: IstCell): CellPorts {
+  if (mode !== "pure") return { cell: number, ports: [port0, port1] };
+  if (remotePort0 === 0) return { cell: number, ports: [port0, 0], pure: { learns: 0 } };
+  if (remotePort1 === 0) return { cell: number, ports: [0, port1], pure: { learns: 1 } };
+  return { cell: number, ports: [port0, port1], pure: {} };
+}
+
+/** What the kernel is told when the source port of a leg is known. @param learns the leg's side */
+export function learnedPort(cell: number, learns: Side, port: number): IstCell {
+  return { number: cell, ...(learns === 0 ? { port1: port } : { port0: port }) };
 }
 
 /** One allocation may be spread over several messages of a dump: they are put together. */
@@ -136,7 +153,8 @@ export function spliceDump({ id = 0n, cell, proto, leg = [], age = 0n, idle = 0n
   };
 }
 
-export function dataPathStats(stats: IstStats): DataPathStats {
+/** All but what the kernel does not count apart. */
+export function dataPathStats(stats: IstStats): Omit<DataPathStats, "pureSplices"> {
   const closed: Partial<Record<Code, number>> = {};
   const dropped: Partial<Record<PacketDrop, number>> = {};
   for (const { reason = "none", ended = 0n, packets = 0n } of stats.reasonCount ?? []) {

@@ -1,8 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import type { AllocationLimits, Code, Side } from "@isthmus/protocol";
 import { sourcePrefix } from "@isthmus/protocol";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { AllocationSpec, Capabilities, DataPath, DataPathEvent, DataPathStats } from "../data-path.ts";
+import type { AllocationSpec, Capabilities, CellSpec, DataPath, DataPathEvent, DataPathStats } from "../data-path.ts";
 import { DEFAULT_PORTS } from "../port-range.ts";
 import { EventLog } from "./event-log.ts";
 import type { TestHost, TestHosts } from "./hosts.ts";
@@ -164,6 +166,56 @@ export function describeDataPath(name: string, place: () => Promise<DataPathPlac
         expect((await spliced[1].bytes(10)).toString()).toBe("still here");
         expect((await dataPath.stats()).halves).toBe(0);
         expect(waiting.length).toBe(0);
+      });
+    });
+
+    describe("pure cells", () => {
+      const PURE: CellSpec[] = [
+        { cell: 0, pure: {} },
+        { cell: 1, pure: { learns: 0 } },
+        { cell: 2, pure: { learns: 1 } },
+      ];
+
+      it("are there where the driver can pass ports unchanged, and are refused elsewhere", async () => {
+        if (!capabilities.pure) {
+          const refusal = { code: "unsupported-rendezvous" };
+          for (const cell of PURE) {
+            await expect(dataPath.allocate(spec({ cells: [cell] }))).rejects.toMatchObject(refusal);
+          }
+          await oneCell();
+          await expect(dataPath.update(ALLOCATION, { cells: PURE })).rejects.toMatchObject(refusal);
+          await expect(dataPath.learn(ALLOCATION, 0, 1)).rejects.toMatchObject({ code: "unknown-allocation" });
+          return;
+        }
+        const cells = await dataPath.allocate(spec({ cells: PURE }));
+        expect(cells.map(({ pure }) => pure)).toEqual(PURE.map(({ pure }) => pure));
+        // A port that is learned is not there yet.
+        expect(cells.map(({ ports }) => ports.map((port) => port > 0))).toEqual([
+          [true, true],
+          [true, false],
+          [false, true],
+        ]);
+        expect(new Set(cells.flatMap(({ ports }) => ports)).size).toBe(5);
+        expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells, splices: [] }]);
+        const changed = await dataPath.update(ALLOCATION, { cells: [{ cell: 0 }, { cell: 1 }, { cell: 4 }] });
+        expect(changed).toEqual([cells[0], cells[1], expect.objectContaining({ cell: 4 })]);
+        await pair(changed[2]!.ports);
+        expect(await dataPath.stats()).toMatchObject({ cells: 3, splices: 1, pureSplices: 0 });
+      });
+
+      it("learn a port as often as they are asked to, but none on which this host listens", async () => {
+        if (!capabilities.pure) return;
+        const [agreed, learning] = await dataPath.allocate(spec({ cells: PURE }));
+        await using server = createServer().listen(0, hosts.sides[0].ist);
+        await once(server, "listening");
+        const { port } = server.address() as AddressInfo;
+        for (const learned of [40_001, 40_002, 40_002]) await dataPath.learn(ALLOCATION, 1, learned);
+        await expect(dataPath.learn(ALLOCATION, 1, port)).rejects.toMatchObject({ code: "conflict" });
+        for (const other of [0, 7]) {
+          await expect(dataPath.learn(ALLOCATION, other, 40_001)).rejects.toMatchObject({ code: "unknown-allocation" });
+        }
+        // What was learned is for one leg, and no part of the cell.
+        expect((await dataPath.dump())[0]!.cells.slice(0, 2)).toEqual([agreed, learning]);
       });
     });
 

@@ -1,4 +1,4 @@
-import { type AllocationLimits, type Code, type Side, sourcePrefix } from "@isthmus/protocol";
+import { type AllocationLimits, type Code, IsthmusError, type Side, sourcePrefix } from "@isthmus/protocol";
 import type { AllocationDump, CellPorts, CellSpec, DataPathEvent, ExpectedSources } from "../data-path.ts";
 import type { PortPool } from "../port-pool.ts";
 import type { SocketSplicer } from "../splice/socket-splicer.ts";
@@ -74,6 +74,9 @@ export class UserspaceAllocation implements CellHost {
 
   /** Opens the cells that are missing, all or none, then closes those that are not named. */
   async setCells(specs: readonly CellSpec[]): Promise<CellPorts[]> {
+    if (specs.some(({ pure }) => pure)) {
+      throw new IsthmusError("unsupported-rendezvous", "sockets in user space cannot keep the ports of others");
+    }
     const opened: Cell[] = [];
     try {
       for (const spec of specs) if (!this.#cells.has(spec.cell)) opened.push(await this.#open(spec));

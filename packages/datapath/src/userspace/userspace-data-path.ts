@@ -99,6 +99,10 @@ export class UserspaceDataPath implements DataPath {
     known?.release(code);
   }
 
+  async learn(): Promise<void> {
+    throw new IsthmusError("unknown-allocation", "there are no pure cells in user space");
+  }
+
   async dump(): Promise<AllocationDump[]> {
     return Array.from(this.#allocations.values(), (allocation) => allocation.dump());
   }
@@ -112,6 +116,7 @@ export class UserspaceDataPath implements DataPath {
       halves,
       splices: tally.splices,
       udpSplices: tally.udpSplices,
+      pureSplices: 0,
       bytes: tally.bytes,
       closed: { ...tally.closed },
       dropped: { ...drops.byReason },

@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
-import { encodeLegHeader, type HostPort, type LegHeader, NO_ID } from "@isthmus/protocol";
+import { type Code, encodeLegHeader, type HostPort, type LegHeader, NO_ID } from "@isthmus/protocol";
 import type { GenerationState } from "../generation-state.ts";
 import { listenTo, SocketEndpoint } from "../leg/socket-endpoint.ts";
 import type { AnswererStream } from "../open/answerer-stream.ts";
-import type { Leg, OpenMessage, Stream } from "../open/stream.ts";
+import type { Endpoint, Leg, OpenMessage, Stream } from "../open/stream.ts";
 import { connectTo } from "./connect.ts";
 import type { DirectMeeting } from "./direct-meeting.ts";
 import { INBOUND_TIMEOUT_MS, readInboundLeg } from "./inbound-leg.ts";
@@ -49,11 +49,14 @@ export class LegDialer {
       return;
     }
     const meeting = this.#meetings.ist(rendezvous.allocation);
-    const isPure = rendezvous.at === "cell" && rendezvous.mode === "pure";
+    if (meeting && rendezvous.at === "cell" && rendezvous.mode === "pure") {
+      this.#dialPure(leg, meeting, rendezvous.cell);
+      return;
+    }
     const address = rendezvous.at === "cell" ? meeting?.cellAddress(rendezvous.cell) : meeting?.streamAddress(attempt);
-    if (!meeting || !address || isPure) {
+    if (!meeting || !address) {
       // Later, since the stream is in the middle of what led here.
-      setImmediate(() => leg.lost(isPure ? "unsupported-rendezvous" : "unknown-allocation"));
+      setImmediate(() => leg.lost("unknown-allocation"));
       return;
     }
     const header =
@@ -86,9 +89,36 @@ export class LegDialer {
   }
 
   #connect(leg: Leg, address: HostPort, header: Buffer | undefined): void {
-    const socket = connectTo(address);
+    this.#begin(leg, connectTo(address), header, "leg-lost");
+  }
+
+  /** At a cell where ports pass unchanged: from the port that was agreed on, or to the one that the IST has learned. */
+  #dialPure(leg: Leg, meeting: IstMeeting, cell: number): void {
+    const found = meeting.pureAddress(cell);
+    if (!found) {
+      setImmediate(() => leg.lost("unknown-allocation"));
+      return;
+    }
+    const { address, source } = found;
+    // A port that is taken here, or that a NAT has changed so that the IST refused it, is said at once.
+    const connect = (port: number): void =>
+      this.#begin(leg, connectTo({ ...address, port }, source), undefined, "unsupported-rendezvous");
+    if (address.port !== 0) {
+      connect(address.port);
+      return;
+    }
+    leg.endpoint = waiting(
+      meeting.nextHalf(cell, (port) => {
+        if (port === undefined) leg.lost("unsupported-rendezvous");
+        else connect(port);
+      }),
+    );
+  }
+
+  /** @param lostAs what it is when no connection comes of it */
+  #begin(leg: Leg, socket: Socket, header: Buffer | undefined, lostAs: Code): void {
     leg.endpoint = new SocketEndpoint(socket);
-    const failed = (): void => leg.lost("leg-lost");
+    const failed = (): void => leg.lost(lostAs);
     socket.once("close", failed);
     socket.on("error", () => undefined);
     socket.once("connect", () => {
@@ -124,14 +154,7 @@ export class LegDialer {
   /** The peer makes the connection; dropping the leg ends the wait. */
   #await(key: string, leg: Leg): void {
     this.#awaited.set(key, leg);
-    leg.endpoint = {
-      write: () => true,
-      end: () => undefined,
-      reset: () => this.#awaited.delete(key),
-      close: () => undefined,
-      pause: () => undefined,
-      resume: () => undefined,
-    };
+    leg.endpoint = waiting(() => this.#awaited.delete(key));
   }
 
   /** A leg of the opener arrived before anything else was heard of the open. */
@@ -173,6 +196,18 @@ export class LegDialer {
       if (isParked()) this.#parked.delete(key);
     });
   }
+}
+
+/** What a leg has for an endpoint before its connection can be made. @param reset nobody waits for it any more */
+function waiting(reset: () => void): Endpoint {
+  return {
+    write: () => true,
+    end: () => undefined,
+    reset,
+    close: () => undefined,
+    pause: () => undefined,
+    resume: () => undefined,
+  };
 }
 
 function bind(socket: Socket, leg: Leg): void {

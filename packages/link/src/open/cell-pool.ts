@@ -10,7 +10,21 @@ const UDP_PAIR_MS = 65_000;
 /** Half of an allocation's cells are for each side's opens. */
 const MOST_OWN_CELLS = LIMITS.cellsPerAllocation / 2;
 
+/**
+ * The ends of a connection whose ports were agreed on may not use them again before they are out of TIME_WAIT (60 s on
+ * Linux, and at the IST).
+ */
+const AGREED_REST_MS = 65_000;
+
+type CellKind = "passive" | "agreed" | "learned";
+
+function kindOf({ port, pure }: Cell): CellKind {
+  if (!pure) return "passive";
+  return port !== 0 && pure.source !== undefined ? "agreed" : "learned";
+}
+
 interface OwnCell {
+  kind: CellKind;
   busy: { tcp: boolean; udp: boolean };
   /** Not before this time: a leg of an attempt that failed may still wait there, or a pair that is no more. */
   freeAt: { tcp: number; udp: number };
@@ -20,12 +34,12 @@ interface OwnCell {
 /**
  * The cells of one allocation as one side uses them: one open per cell at a time, and none soon after a failure, since
  * the peer's leg may still wait there and would be mistaken for the next one's. A UDP path leaves its cell to nobody for
- * a while, however it ended.
+ * a while, however it ended, and so does a connection between ports that were agreed on.
  */
 export class CellPool {
   readonly #side: Side;
   readonly #halfMs: number;
-  #ports = new Map<number, number>();
+  #cells = new Map<number, Cell>();
   readonly #own = new Map<number, OwnCell>();
 
   /** @param halfMs how long the IST keeps an unpaired leg */
@@ -34,40 +48,55 @@ export class CellPool {
     this.#halfMs = halfMs;
   }
 
-  /** The cells as the IST says they are: this side's port of each. */
+  /** The cells as the IST says they are. */
   update(cells: readonly Cell[]): void {
-    this.#ports = new Map(cells.map(({ cell, port }) => [cell, port]));
-    for (const cell of this.#own.keys()) if (!this.#ports.has(cell)) this.#own.delete(cell);
-    for (const cell of this.#ports.keys()) {
-      if (cell % 2 === this.#side && !this.#own.has(cell)) {
-        this.#own.set(cell, { busy: { tcp: false, udp: false }, freeAt: { tcp: 0, udp: 0 }, usedAt: 0 });
-      }
+    this.#cells = new Map(cells.map((cell) => [cell.cell, cell]));
+    for (const [number, { kind }] of this.#own) {
+      const cell = this.#cells.get(number);
+      if (!cell || kindOf(cell) !== kind) this.#own.delete(number);
+    }
+    for (const [number, cell] of this.#cells) {
+      if (number % 2 !== this.#side || this.#own.has(number)) continue;
+      const unused = { busy: { tcp: false, udp: false }, freeAt: { tcp: 0, udp: 0 }, usedAt: 0 };
+      this.#own.set(number, { kind: kindOf(cell), ...unused });
     }
   }
 
-  /** This side's port of a cell, whoever opens there. */
-  portOf(cell: number): number | undefined {
-    return this.#ports.get(cell);
+  /** A cell as this side sees it, whoever opens there. */
+  get(cell: number): Cell | undefined {
+    return this.#cells.get(cell);
   }
 
   get numbers(): number[] {
-    return [...this.#ports.keys()];
+    return [...this.#cells.keys()];
   }
 
-  /** The free cell that was not used for longest: source ports in TIME_WAIT are spread over all cells. */
-  take(proto: Transport, now: number): number | undefined {
-    let best: number | undefined;
-    let bestUsedAt = Number.POSITIVE_INFINITY;
-    for (const [cell, { busy, freeAt, usedAt }] of this.#own) {
-      if (busy[proto] || now < freeAt[proto] || usedAt >= bestUsedAt) continue;
-      best = cell;
-      bestUsedAt = usedAt;
-    }
-    if (best === undefined) return undefined;
-    const taken = this.#own.get(best)!;
+  /** Whether some of the own cells are pure. */
+  get hasPure(): boolean {
+    return this.#sizeOf(true) > 0;
+  }
+
+  /** A connection that met there holds the cell until it ends. */
+  isHeldByStream(cell: number): boolean {
+    return this.#own.get(cell)?.kind === "agreed";
+  }
+
+  /**
+   * The free cell that was not used for longest: source ports in TIME_WAIT are spread over all cells. Of pure ones, those
+   * whose ports are agreed on come first: they cost no message.
+   */
+  take(proto: Transport, now: number, pure = false): number | undefined {
+    const free = [...this.#own].filter(
+      ([, { kind, busy, freeAt }]) => (kind !== "passive") === pure && !busy[proto] && now >= freeAt[proto],
+    );
+    const agreed = free.filter(([, { kind }]) => kind === "agreed");
+    let best: [cell: number, own: OwnCell] | undefined;
+    for (const one of agreed.length > 0 ? agreed : free) if (!best || one[1].usedAt < best[1].usedAt) best = one;
+    if (!best) return undefined;
+    const [cell, taken] = best;
     taken.busy[proto] = true;
     taken.usedAt = now;
-    return best;
+    return cell;
   }
 
   /** @param failed the legs did not meet: the peer's may be there still */
@@ -77,23 +106,38 @@ export class CellPool {
     own.busy[proto] = false;
     own.usedAt = now;
     if (proto === "udp") own.freeAt.udp = now + UDP_PAIR_MS;
+    else if (own.kind === "agreed") own.freeAt.tcp = now + AGREED_REST_MS;
     else if (failed) own.freeAt.tcp = now + this.#halfMs;
   }
 
   /** How many further cells to ask the IST for when {@link take} found none: as many as there are. */
-  get wanted(): number {
-    return Math.min(Math.max(1, this.#own.size), MOST_OWN_CELLS - this.#own.size);
+  wanted(pure: boolean): number {
+    return Math.min(Math.max(1, this.#sizeOf(pure)), MOST_OWN_CELLS - this.#own.size);
   }
 
-  /** Own cells that nobody needs and that may be given back, always leaving one. None of them is taken any more. */
+  /**
+   * Own cells that nobody needs and that may be given back, always leaving one of each kind; those of agreed ports are
+   * few, and stay. None of them is taken any more.
+   */
   retireIdle(now: number): number[] {
-    const idle = [...this.#own]
+    const idle = (["passive", "learned"] as const).flatMap((kind) => this.#idleOf(kind, now));
+    for (const cell of idle) this.#own.delete(cell);
+    return idle;
+  }
+
+  #idleOf(kind: CellKind, now: number): number[] {
+    const all = [...this.#own].filter(([, own]) => own.kind === kind);
+    return all
       .filter(
         ([, { busy, freeAt, usedAt }]) => !busy.tcp && !busy.udp && now >= freeAt.tcp && now - usedAt > IDLE_CELL_MS,
       )
-      .slice(0, Math.max(0, this.#own.size - 1))
+      .slice(0, Math.max(0, all.length - 1))
       .map(([cell]) => cell);
-    for (const cell of idle) this.#own.delete(cell);
-    return idle;
+  }
+
+  #sizeOf(pure: boolean): number {
+    let size = 0;
+    for (const { kind } of this.#own.values()) if ((kind !== "passive") === pure) size++;
+    return size;
   }
 }

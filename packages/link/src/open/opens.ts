@@ -14,8 +14,16 @@ import type { Leg, LegOutcome, OpenMessage, Stream, StreamEnvironment, StreamMes
 /** A service on this host or in its LAN that does not answer within this is down. */
 const SERVICE_CONNECT_TIMEOUT_MS = 5000;
 
+/** Open connections that met at cells, by whether their ports pass unchanged. */
+export interface SpliceCounts {
+  passive: number;
+  pure: number;
+}
+
 interface Entry {
   subscription: string;
+  /** Where it was joined. */
+  met: Rendezvous | undefined;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -42,6 +50,16 @@ export class Opens implements StreamEnvironment {
     let count = 0;
     for (const entry of this.#entries.values()) if (entry.subscription === subscription) count++;
     return count;
+  }
+
+  /** How connections are spliced: all, or those of one subscription. */
+  splices(subscription?: string): SpliceCounts {
+    const counts = { passive: 0, pure: 0 };
+    for (const entry of this.#entries.values()) {
+      if (entry.met?.at !== "cell" || (subscription !== undefined && subscription !== entry.subscription)) continue;
+      counts[entry.met.mode]++;
+    }
+    return counts;
   }
 
   /** An application connected here: opens a channel to the peer for it. */
@@ -127,7 +145,7 @@ export class Opens implements StreamEnvironment {
   }
 
   #enter(stream: Stream, subscription: string, app: Socket): void {
-    this.#entries.set(stream, { subscription, timer: undefined });
+    this.#entries.set(stream, { subscription, met: undefined, timer: undefined });
     this.#unjoined.add(stream);
     stream.attach(new SocketEndpoint(app));
     listenTo(app, {
@@ -186,7 +204,11 @@ export class Opens implements StreamEnvironment {
   }
 
   settled(stream: Stream, rendezvous: Rendezvous, outcome: LegOutcome): void {
-    if (outcome === "joined") this.#unjoined.delete(stream);
+    const entry = this.#entries.get(stream);
+    if (outcome === "joined") {
+      this.#unjoined.delete(stream);
+      if (entry) entry.met = rendezvous;
+    }
     this.#link.meetingSettled(rendezvous, outcome, { isOurs: stream instanceof OpenerStream });
   }
 
@@ -200,6 +222,7 @@ export class Opens implements StreamEnvironment {
     const isOpener = stream instanceof OpenerStream;
     if (isOpener) state?.openers.delete(stream.openId);
     else state?.answerers.delete(stream.openId);
+    if (entry.met && isOpener) this.#link.meetingEnded(entry.met);
     this.#host.streamEnded(this.#link, entry.subscription, code, isOpener ? "opened" : "answered");
   }
 }

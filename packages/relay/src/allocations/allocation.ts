@@ -18,6 +18,8 @@ export class Allocation {
   readonly sources: readonly [SideSources, SideSources] = [new SideSources(), new SideSources()];
   /** Who has joined, of each side. */
   readonly sessions: [DaemonSession | undefined, DaemonSession | undefined] = [undefined, undefined];
+  /** Whose legs keep their source ports on the way, as far as each side's newest join has said. */
+  readonly keepsPorts: [boolean, boolean] = [false, false];
   readonly pairedOpens = new PairedOpens();
   cells: readonly CellPorts[] = [];
   isInDataPath = false;
@@ -25,6 +27,7 @@ export class Allocation {
   /** Settles with the first write to the store: nobody is told of the allocation before. */
   written: Promise<void> = Promise.resolve();
   #last: Promise<unknown> = Promise.resolve();
+  #lastLearned: Promise<void> = Promise.resolve();
 
   constructor(record: AllocationRecord) {
     this.id = record.allocation;
@@ -43,6 +46,11 @@ export class Allocation {
     return run;
   }
 
+  /** The same for ports that are learned, beside everything else: a leg waits for each. It must not throw. */
+  learning(task: () => Promise<void>): void {
+    this.#lastLearned = this.#lastLearned.then(task);
+  }
+
   sideOf(key: string): Side | undefined {
     const index = this.sides.indexOf(key);
     return index === -1 ? undefined : (index as Side);
@@ -54,7 +62,11 @@ export class Allocation {
 
   /** The cells as one side sees them. */
   cellsOf(side: Side): Cell[] {
-    return this.cells.map(({ cell, ports }) => ({ cell, port: ports[side] }));
+    return this.cells.map(({ cell, ports, pure }) => {
+      const port = ports[side];
+      if (!pure) return { cell, port };
+      return { cell, port, pure: pure.learns === side ? {} : { source: ports[otherSide(side)] } };
+    });
   }
 
   get expectedSources(): readonly [string[], string[]] {
@@ -69,7 +81,7 @@ export class Allocation {
       sides: [...this.sides],
       limits,
       shares,
-      cells: this.cells.map(({ cell, ports }) => ({ cell, ports: [...ports] })),
+      cells: this.cells.map(({ cell, ports, pure }) => ({ cell, ports: [...ports], ...(pure ? { pure } : {}) })),
     };
   }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { CellSpec, DataPath, SocketSplicer } from "@isthmus/datapath";
+import type { CellSpec, DataPath, DataPathEvent, SocketSplicer } from "@isthmus/datapath";
 import {
   type AllocationLimits,
   type Cell,
@@ -9,21 +9,28 @@ import {
   toIsthmusError,
 } from "@isthmus/protocol";
 import type { Logger } from "@isthmus/service";
+import { TokenBuckets } from "@isthmus/session";
 import { type Store, scanAll, update } from "@isthmus/store";
+import { isOwnAddress } from "../addresses.ts";
 import type { DaemonSession } from "../daemons/daemon-session.ts";
 import { Allocation, otherSide } from "./allocation.ts";
 import { AllocationTable, type TableCommand, type TableSettings } from "./allocation-table.ts";
 import { cellsToAdd, cellsToKeep, REST_CELLS } from "./cell-plan.ts";
+import { learnedFor, withPureCells } from "./pure-cells.ts";
 import { type AllocationRecord, allocationRecord, RECORD_PREFIX, recordKey } from "./record.ts";
 
 /** How often the table is asked what has come to its end, at most. */
 const SWEEP_MS = 1000;
+/** Ports of one allocation that are learned; whoever floods a cell with SYNs must not keep this process busy. */
+const LEARNED = { perSecond: 1000, burst: 1000 };
 
 export interface AllocationsOptions {
   settings: TableSettings;
   /** How long a daemon may take to confirm new cells. */
   cellsAnswerMs: number;
   dataPath: DataPath;
+  /** Allocations may have pure cells, where a side keeps its ports. */
+  pure: boolean;
   splicer: SocketSplicer;
   store: Store;
   logger: Logger;
@@ -38,6 +45,7 @@ export class Allocations {
   readonly #options: AllocationsOptions;
   readonly #table: AllocationTable;
   readonly #allocations = new Map<string, Allocation>();
+  readonly #learned = new TokenBuckets(LEARNED);
   /** Work that nobody waits for, until it is done. */
   readonly #cleanups = new Set<Promise<void>>();
   #sweeper: NodeJS.Timeout | undefined;
@@ -141,11 +149,15 @@ export class Allocations {
     if (this.#allocations.get(id)?.broker === broker) this.#run(this.#table.release(id, code), true);
   }
 
-  /** @throws IsthmusError `unknown-allocation`, `bad-ticket`, `shutting-down` */
+  /**
+   * @param keepsPorts the side's legs can have a source port of its choice, and arrive here with it
+   * @throws IsthmusError `unknown-allocation`, `bad-ticket`, `shutting-down`
+   */
   async join(
     session: DaemonSession,
     id: string,
     ticket: string,
+    keepsPorts: boolean,
   ): Promise<{ side: Side; cells: Cell[]; peerJoined: boolean; limits: AllocationLimits }> {
     const allocation = this.#known(id);
     const side = allocation.sideOf(session.key);
@@ -156,7 +168,10 @@ export class Allocations {
       await this.#expectSources(allocation);
       if (session.context.isClosed) throw new IsthmusError("disconnected");
       allocation.sessions[side] = session;
+      // A leg of this very host would be taken for its peer's, whose port it has.
+      allocation.keepsPorts[side] = keepsPorts && !isOwnAddress(session.address);
       session.context.join(id);
+      if (allocation.sessions[otherSide(side)]) await this.#arrangePureCells(allocation, otherSide(side));
       this.#run(this.#table.join(id, side));
       return {
         side,
@@ -183,16 +198,17 @@ export class Allocations {
    * Adds cells for this side's opens; both sides know them when this resolves.
    * @throws IsthmusError `cell-limit`, `ist-full`, `not-joined`, `timeout` (the peer did not confirm)
    */
-  async grow(session: DaemonSession, id: string, count: number): Promise<Cell[]> {
+  async grow(session: DaemonSession, id: string, count: number, pure: boolean): Promise<Cell[]> {
     const { allocation, side } = this.#joined(session, id);
     return this.#serial(allocation, async () => {
       const before = allocation.cells;
+      const kind = pure && this.#options.pure ? learnedFor(side, allocation.keepsPorts) : undefined;
       const added = cellsToAdd(
         before.map(({ cell }) => cell),
         side,
         count,
       );
-      await this.#setCells(allocation, [...before, ...added.map((cell) => ({ cell }))]);
+      await this.#setCells(allocation, [...before, ...added.map((cell) => ({ cell, pure: kind }))]);
       try {
         await this.#confirmCells(allocation, otherSide(side));
       } catch (error) {
@@ -208,13 +224,12 @@ export class Allocations {
   async shrink(session: DaemonSession, id: string, given: readonly number[]): Promise<void> {
     const { allocation, side } = this.#joined(session, id);
     await this.#serial(allocation, async () => {
-      const kept = new Set(
-        cellsToKeep(
-          allocation.cells.map(({ cell }) => cell),
-          side,
-          given,
-        ),
-      );
+      const numbers = (isPure: boolean): number[] =>
+        allocation.cells.filter(({ pure }) => (pure !== undefined) === isPure).map(({ cell }) => cell);
+      const kept = new Set([
+        ...cellsToKeep(numbers(false), side, given),
+        ...numbers(true).filter((cell) => !given.includes(cell)),
+      ]);
       if (kept.size === allocation.cells.length) return;
       await this.#setCells(
         allocation,
@@ -223,6 +238,29 @@ export class Allocations {
       await this.#persist(allocation);
       // The peer never starts anything at these cells, so nobody has to wait for its answer.
       this.#confirmCells(allocation, otherSide(side)).catch(() => undefined);
+    });
+  }
+
+  /**
+   * A leg waits at a cell: where its source port is to be learned, the other side's daemon is told it, or that it cannot
+   * go there.
+   */
+  half({ allocation: id, cell, side, proto, source }: Extract<DataPathEvent, { event: "half" }>): void {
+    const allocation = this.#allocations.get(id);
+    const found = allocation?.cells.find((each) => each.cell === cell);
+    if (!allocation || proto !== "tcp" || !found?.pure || found.pure.learns !== side) return;
+    if (this.#learned.take(id, performance.now()) > 0) return;
+    allocation.learning(async () => {
+      const session = allocation.sessions[otherSide(side)];
+      if (!session) return;
+      try {
+        await this.#options.dataPath.learn(id, cell, source.port);
+        session.event("half", { allocation: id, cell, port: source.port });
+      } catch (error) {
+        const { code, message } = toIsthmusError(error);
+        this.#options.logger.debug({ allocation: id, cell, code }, `a port cannot be learned: ${message}`);
+        session.event("half", { allocation: id, cell });
+      }
     });
   }
 
@@ -271,7 +309,10 @@ export class Allocations {
     if (allocation.cells.length === 0) return;
     const before = JSON.stringify(allocation.cells);
     try {
-      await this.#setCells(allocation, allocation.cells);
+      await this.#setCells(
+        allocation,
+        allocation.cells.filter(({ pure }) => !pure || this.#options.pure),
+      );
     } catch (error) {
       this.#options.logger.warn({ err: error, allocation: allocation.id }, "its cells could not be opened again");
       allocation.cells = [];
@@ -297,6 +338,24 @@ export class Allocations {
       // The stream endpoint still serves it.
       logger.warn({ allocation: allocation.id }, `an allocation has no cells: ${(error as Error).message}`);
     }
+  }
+
+  /**
+   * Both sides are there: the pure cells are such that both can use them. The peer of who joins hears of them before it
+   * hears that this side is there.
+   */
+  async #arrangePureCells(allocation: Allocation, peer: Side): Promise<void> {
+    const { pure, logger } = this.#options;
+    const cells = withPureCells(allocation.cells, pure ? allocation.keepsPorts : [false, false]);
+    if (JSON.stringify(cells) === JSON.stringify(allocation.cells)) return;
+    try {
+      await this.#setCells(allocation, cells);
+    } catch (error) {
+      logger.warn({ err: error, allocation: allocation.id }, "pure cells could not be made");
+      return;
+    }
+    await this.#persist(allocation);
+    this.#confirmCells(allocation, peer).catch(() => undefined);
   }
 
   async #setCells(allocation: Allocation, specs: readonly CellSpec[]): Promise<void> {

@@ -1,4 +1,4 @@
-import { allocationLimits, base64url, fingerprint, hexId, port, sides } from "@isthmus/protocol";
+import { allocationLimits, base64url, cell, fingerprint, hexId, side, sides } from "@isthmus/protocol";
 import { z } from "zod";
 
 const share = z.object({ ticket: base64url(16), token: base64url(32) });
@@ -12,7 +12,13 @@ export const allocationRecord = z.object({
   limits: allocationLimits,
   shares: z.tuple([share, share]),
   /** Each with the ports of side 0 and side 1. */
-  cells: z.array(z.object({ cell: z.int().nonnegative(), ports: z.tuple([port, port]) })),
+  cells: z.array(
+    z.object({
+      cell: z.int().nonnegative(),
+      ports: z.tuple([cell.shape.port, cell.shape.port]),
+      pure: z.object({ learns: side.optional() }).optional(),
+    }),
+  ),
 });
 export type AllocationRecord = z.infer<typeof allocationRecord>;
 

@@ -46,13 +46,14 @@ export function daemonSessions(options: DaemonSessionsOptions): SessionServer<ty
     },
     handlers: {
       requests: {
-        join: (session, { allocation, ticket }) => counted(allocations.join(session, allocation, ticket)),
+        join: (session, { allocation, ticket, keepsPorts }) =>
+          counted(allocations.join(session, allocation, ticket, keepsPorts)),
         leave: async (session, { allocation }) => {
           await counted(allocations.leave(session, allocation));
           return {};
         },
-        grow: async (session, { allocation, cells }) => ({
-          cells: await counted(allocations.grow(session, allocation, cells)),
+        grow: async (session, { allocation, cells, pure }) => ({
+          cells: await counted(allocations.grow(session, allocation, cells, pure)),
         }),
         shrink: async (session, { allocation, cells }) => {
           await counted(allocations.shrink(session, allocation, cells));

@@ -6,7 +6,7 @@ import { dial } from "../../src/dial.ts";
 const [origin] = process.argv.slice(2) as [string];
 const options = { allowInsecure: false, maxPayload: 1024, timeoutMs: 10_000, signal: new AbortController().signal };
 try {
-  (await dial(origin, options)).terminate();
+  (await dial(origin, options)).socket.terminate();
   process.stdout.write("open\n");
 } catch (error) {
   process.stdout.write(`${toIsthmusError(error).code}\n`);
