@@ -67,13 +67,16 @@ static bool ist_icmp_parse4(struct ist_icmp_error *error,
 	icmp = skb_header_pointer(packet->skb, packet->offset, sizeof(buffer),
 				  &buffer);
 	if (!icmp || (icmp->type != ICMP_DEST_UNREACH &&
-		      icmp->type != ICMP_TIME_EXCEEDED))
+		      icmp->type != ICMP_TIME_EXCEEDED &&
+		      icmp->type != ICMP_PARAMETERPROB))
 		return false;
 	error->type = icmp->type;
 	error->code = icmp->code;
 	error->info = icmp->type == ICMP_DEST_UNREACH &&
 		      icmp->code == ICMP_FRAG_NEEDED ?
-		      ntohs(icmp->un.frag.mtu) : 0;
+		      ntohs(icmp->un.frag.mtu) :
+		      icmp->type == ICMP_PARAMETERPROB ?
+		      ntohl(icmp->un.gateway) : 0;
 	error->quoted = packet->offset + sizeof(*icmp);
 	iph = skb_header_pointer(packet->skb, error->quoted, sizeof(iph_buffer),
 				 &iph_buffer);
@@ -157,6 +160,9 @@ static void ist_learn_mtu(struct net *net, struct ist_packet *packet,
 
 static bool ist_icmp_4to6(struct ist_icmp_error *error)
 {
+	/* It points into a header that the sender never wrote. */
+	if (error->type == ICMP_PARAMETERPROB)
+		return false;
 	if (error->type == ICMP_TIME_EXCEEDED) {
 		error->type = ICMPV6_TIME_EXCEED;
 		return true;
@@ -208,6 +214,7 @@ static bool ist_icmp_6to4(struct ist_icmp_error *error)
 		return true;
 	default:
 		error->code = ICMP_PROT_UNREACH;
+		error->info = 0;
 		return code == ICMPV6_UNK_NEXTHDR;
 	}
 }

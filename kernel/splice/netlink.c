@@ -374,20 +374,26 @@ static u16 ist_cell_port(const struct ist_cell *cell, u8 side)
 }
 
 /* What may change in a cell is the port that a pure one has to learn. */
-static int ist_change_cell(struct ist_cell *cell,
-			   const struct ist_cell_request *request,
-			   struct netlink_ext_ack *extack)
+static bool ist_learns(const struct ist_cell *cell,
+		       const struct ist_cell_request *request, u8 side)
+{
+	u16 local = request->local[side];
+
+	return local && local != ist_cell_port(cell, side);
+}
+
+static int ist_check_change(const struct ist_cell *cell,
+			    const struct ist_cell_request *request,
+			    struct netlink_ext_ack *extack)
 {
 	u8 side;
-	int err;
 
 	for (side = 0; side < IST_SIDES; side++) {
-		struct ist_port *port = &cell->port[side];
+		const struct ist_port *port = &cell->port[side];
 		struct nlattr *attr = request->tb[side ? IST_A_CELL_PORT1 :
 							 IST_A_CELL_PORT0];
-		u16 local = ist_get_port(attr, 0);
 
-		if (!local || local == ist_cell_port(cell, side))
+		if (!ist_learns(cell, request, side))
 			continue;
 		if (cell->mode != IST_MODE_PURE || port->local) {
 			NL_SET_ERR_MSG_ATTR(extack, attr,
@@ -399,84 +405,100 @@ static int ist_change_cell(struct ist_cell *cell,
 					    "port: a port that is not reserved needs a remote-port");
 			return -EINVAL;
 		}
-		err = ist_cell_learn(cell, side, local);
+	}
+	return 0;
+}
+
+static int ist_change_cell(struct ist_cell *cell,
+			   const struct ist_cell_request *request)
+{
+	u8 side;
+	int err;
+
+	for (side = 0; side < IST_SIDES; side++) {
+		if (!ist_learns(cell, request, side))
+			continue;
+		err = ist_cell_learn(cell, side, request->local[side]);
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
-static int ist_number_of(const struct nlattr *attr, u32 *number)
+/* One of the first @known cells, which were there before the request. */
+static struct ist_cell *ist_find_known(struct ist_alloc *alloc, u32 number,
+				       u32 known)
 {
-	const struct nlattr *found = nla_find(nla_data(attr), nla_len(attr),
-					      IST_A_CELL_NUMBER);
+	struct ist_cell *cell;
 
-	if (!found)
-		return -EINVAL;
-	*number = nla_get_u32(found);
-	return 0;
+	list_for_each_entry(cell, &alloc->cells, node) {
+		if (!known--)
+			break;
+		if (cell->number == number)
+			return cell;
+	}
+	return NULL;
+}
+
+static int ist_apply_cell(struct ist_alloc *alloc, const struct nlattr *attr,
+			  u32 known, struct netlink_ext_ack *extack)
+{
+	struct ist_cell_request request;
+	struct ist_cell *cell;
+	int err;
+
+	err = ist_read_cell(attr, &request, extack);
+	if (err)
+		return err;
+	cell = ist_find_known(alloc, request.number, known);
+	if (cell)
+		return ist_check_change(cell, &request, extack);
+	if (ist_find_cell(alloc, request.number)) {
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "cell: the number is there twice");
+		return -EEXIST;
+	}
+	if (alloc->n_cells >= IST_MAX_CELLS) {
+		NL_SET_ERR_MSG_ATTR(extack, attr, "cell: too many");
+		return -E2BIG;
+	}
+	return PTR_ERR_OR_ZERO(ist_make_cell(alloc, &request, extack));
 }
 
 /*
- * All cells of a request or none. Those that are new are made first, since only
- * they can fail; @known counts those that were there before, which stand in
- * front of the list.
+ * All cells of a request or none: new ones are made and changes looked at
+ * first, so that changes fail for want of memory alone.
  */
 static int ist_apply_cells(struct ist_alloc *alloc, struct genl_info *info)
 {
-	struct netlink_ext_ack *extack = info->extack;
 	u32 known = alloc->n_cells, position = 0;
 	struct ist_cell_request request;
 	struct ist_cell *cell, *next;
 	struct nlattr *attr;
 	int rest, err = 0;
-	u32 number;
 
 	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, rest) {
 		if (nla_type(attr) != IST_A_ALLOC_CELL)
 			continue;
-		err = ist_read_cell(attr, &request, extack);
+		err = ist_apply_cell(alloc, attr, known, info->extack);
 		if (err)
 			goto undo;
-		if (ist_find_cell(alloc, request.number)) {
-			if (info->genlhdr->cmd == IST_CMD_ALLOC_SET)
-				continue;
-			NL_SET_ERR_MSG_ATTR(extack, attr,
-					    "cell: the number is there twice");
-			err = -EEXIST;
-			goto undo;
-		}
-		if (alloc->n_cells >= IST_MAX_CELLS) {
-			NL_SET_ERR_MSG_ATTR(extack, attr, "cell: too many");
-			err = -E2BIG;
-			goto undo;
-		}
-		cell = ist_make_cell(alloc, &request, extack);
-		if (IS_ERR(cell)) {
-			err = PTR_ERR(cell);
-			goto undo;
-		}
 	}
 	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, rest) {
-		if (nla_type(attr) != IST_A_ALLOC_CELL ||
-		    ist_number_of(attr, &number))
+		if (nla_type(attr) != IST_A_ALLOC_CELL)
 			continue;
-		position = 0;
-		list_for_each_entry(cell, &alloc->cells, node)
-			if (position++ < known && cell->number == number)
-				break;
-		if (list_entry_is_head(cell, &alloc->cells, node) ||
-		    position > known)
-			continue;
-		err = ist_read_cell(attr, &request, extack) ?:
-		      ist_change_cell(cell, &request, extack);
+		err = ist_read_cell(attr, &request, info->extack);
+		if (err)
+			goto undo;
+		cell = ist_find_known(alloc, request.number, known);
+		if (cell)
+			err = ist_change_cell(cell, &request);
 		if (err)
 			goto undo;
 	}
 	return 0;
 
 undo:
-	position = 0;
 	list_for_each_entry_safe(cell, next, &alloc->cells, node)
 		if (position++ >= known)
 			ist_cell_remove(cell, IST_REASON_RELEASED);
@@ -525,25 +547,16 @@ static int ist_apply(struct ist_alloc *alloc, struct genl_info *info)
 		if (IS_ERR(sources))
 			return PTR_ERR(sources);
 	}
-	/* The first sources must be there before the first leg. */
-	if (sources) {
-		struct ist_sources *old =
-			rcu_dereference_protected(alloc->sources, true);
-
-		if (!old) {
-			rcu_assign_pointer(alloc->sources, sources);
-			sources = NULL;
-		}
-	}
-	err = ist_apply_cells(alloc, info);
-	if (err) {
-		kfree(sources);
-		return err;
-	}
-	if (sources) {
+	/* They must be there before the first leg of a new cell. */
+	if (attrs[IST_A_ALLOC_SOURCES])
 		sources = rcu_replace_pointer(alloc->sources, sources, true);
+	err = ist_apply_cells(alloc, info);
+	if (err && attrs[IST_A_ALLOC_SOURCES])
+		sources = rcu_replace_pointer(alloc->sources, sources, true);
+	if (sources)
 		kfree_rcu(sources, rcu);
-	}
+	if (err)
+		return err;
 	if (attrs[IST_A_ALLOC_LIFETIME]) {
 		u64 ms = nla_get_u64(attrs[IST_A_ALLOC_LIFETIME]);
 

@@ -394,21 +394,27 @@ const OFFERS: readonly [name: string, a: string, b: string, toA: string, toB: st
   ["a signature (RFC 2385)", "S opt mss=1400,kind19", "S opt mss=1400,kind19", "SA opt mss=1400", "SA opt mss=1400"],
 ];
 
-/** An error about a packet of `a`'s as it comes from beyond `b`, and as `a` hears of it. */
+/**
+ * An error about a packet of `a`'s as it comes from beyond `b`, and as `a` hears of it. The "MTU" of a parameter problem
+ * is where it points.
+ */
 const ERRORS: readonly [families: readonly [4 | 6, 4 | 6], sent: string, heard: string][] = [
   [[4, 4], "3 1", "3 1"],
   [[4, 4], "3 3", "3 3"],
   [[4, 4], "3 13", "3 13"],
   [[4, 4], "3 4 mtu 1200", "3 4 mtu 1200"],
   [[4, 4], "11 0", "11 0"],
+  [[4, 4], "12 0 mtu 335544320", "12 0 mtu 335544320"],
   [[6, 6], "1 0", "1 0"],
   [[6, 6], "1 4", "1 4"],
   [[6, 6], "2 0 mtu 1290", "2 0 mtu 1290"],
   [[6, 6], "3 0", "3 0"],
+  [[6, 6], "4 0 mtu 6", "4 0 mtu 6"],
   [[4, 6], "1 4", "3 3"],
   [[4, 6], "1 0", "3 1"],
   [[4, 6], "2 0 mtu 1300", "3 4 mtu 1280"],
   [[4, 6], "3 0", "11 0"],
+  [[4, 6], "4 1 mtu 6", "3 2 mtu 0"],
   [[6, 4], "3 3", "1 4"],
   [[6, 4], "3 1", "1 0"],
   [[6, 4], "3 4 mtu 1300", "2 0 mtu 1320"],
