@@ -1,8 +1,8 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Three suites: `unit` runs on this host alone, `lab` needs root and runs inside test/lab's private namespaces, `vm` runs
- * kernel modules in virtual machines.
+ * Three suites: `unit` runs on this host alone, `lab` needs root and runs inside test/lab's private namespaces, and so does
+ * `vm`, which runs kernel modules in virtual machines.
  */
 export default defineConfig({
   resolve: { conditions: ["source"] },
@@ -26,7 +26,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "vm",
-          include: ["test/vm/test/**/*.test.ts"],
+          include: ["test/vm/test/**/*.test.ts", "test/e2e/vm/**/*.test.ts"],
           testTimeout: 300_000,
           hookTimeout: 600_000,
           fileParallelism: false,
@@ -36,7 +36,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "lab",
-          include: ["test/lab/test/**/*.test.ts", "test/e2e/**/*.test.ts"],
+          include: ["test/lab/test/**/*.test.ts", "test/e2e/test/**/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -65,9 +65,14 @@ check("style", "biome", ["ci", "--max-diagnostics=none", "."]);
 check("types", "tsc", ["-p", "tsconfig.tests.json"]);
 check("dead code", "knip", []);
 test("on this host", [], ["--project", "unit", ...without]);
-if (process.env.ISTHMUS_FULL === "1" && isRoot) test("in virtual machines", [], ["--project", "vm"]);
-if (isRoot) test("in laboratories", ["node", "test/lab/dist/enter.js"], ["--project", "lab"]);
-else process.stdout.write("\n== in laboratories: skipped, since network namespaces need root\n");
+const inWorld = ["node", "test/lab/dist/enter.js"];
+if (isRoot) {
+  test("in virtual machines", inWorld, ["--project", "vm"]);
+  test("in laboratories", inWorld, ["--project", "lab"]);
+} else {
+  process.stdout.write("\n== in virtual machines: skipped, since their kernels and TAP devices need root\n");
+  process.stdout.write("\n== in laboratories: skipped, since network namespaces need root\n");
+}
 rmSync(folder, { recursive: true, force: true });
 
 const { passed, failed, skipped } = totals;

@@ -14,10 +14,10 @@ if ! is_root && [ "${CI:-}" = true ]; then
 fi
 # Real programs for the end-to-end tests.
 TEST_PACKAGES="nginx-light openssh-server openssh-client redis-server redis-tools exim4-daemon-light bind9-dnsutils dnsmasq-base iperf3 chromium shellcheck miniupnpd miniupnpd-nftables"
-# For test:full: virtual machines, and two kernels with their headers for them; ethtool, since offloads are switched there.
-VM_PACKAGES="linux-image-amd64 linux-headers-amd64 linux-image-6.12-amd64 linux-headers-6.12-amd64 qemu-system-x86 busybox-static kmod xz-utils ethtool"
+# In virtual machines: a second kernel, and offloads that are switched off.
+MACHINE_PACKAGES="$VM_PACKAGES linux-image-6.12-amd64 linux-headers-6.12-amd64 ethtool"
 # shellcheck disable=SC2086 # lists of words
-is_root && install_packages $BUILD_PACKAGES $LAB_PACKAGES $TEST_PACKAGES ${ISTHMUS_FULL:+$VM_PACKAGES}
+is_root && install_packages $BUILD_PACKAGES $LAB_PACKAGES $TEST_PACKAGES $MACHINE_PACKAGES
 install_node_packages
 build
 exec node test/run.ts

@@ -1,0 +1,321 @@
+import { createHash } from "node:crypto";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import {
+  appProgram,
+  Deployment,
+  kernelRelay,
+  Nginx,
+  NODE,
+  ownFolder,
+  portOf,
+  Sshd,
+  SshUser,
+  startDnsmasq,
+  startIperf,
+  until,
+} from "@isthmus/e2e";
+import { type HomeOptions, Lab, ORDINARY_UID } from "@isthmus/lab";
+import { buildModule, type GuestNode } from "@isthmus/vm";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { newPair, type Pair } from "../test/fixtures/pairs.ts";
+import { EndlessEcho } from "./endless-echo.ts";
+import { RelayUse } from "./relay-use.ts";
+
+const MIB = 1024 * 1024;
+const SEALED_BYTES = 64 * MIB;
+const PLAIN_BYTES = (process.env.ISTHMUS_FULL === "1" ? 1024 : 256) * MIB;
+/** What sessions, and the questions of this test, cost beside a transfer. */
+const SMALL_BYTES = 2 * MIB;
+const TRANSFER_MS = 400_000;
+/** A start of Node in the machine takes a quarter of a minute when nothing else runs. */
+const MACHINE_MS = 300_000;
+const user = { uid: ORDINARY_UID };
+
+const HOMES = {
+  pure: { nat: "port-restricted" },
+  passive: { nat: "symmetric" },
+  six: { nat: "none", firewall: "stateful", ipv4: false, ipv6: true },
+} as const satisfies Record<string, Partial<HomeOptions>>;
+type Kind = keyof typeof HOMES;
+
+let lab: Lab;
+let relay: GuestNode;
+let deployment: Deployment;
+let pairs: Record<Kind, Pair>;
+let use: RelayUse;
+
+/** Unmodified programs at both ends; ISB, daemons and NATs on this host's kernel, the IST on one with `ist_splice`. */
+beforeAll(async () => {
+  lab = await Lab.create();
+  const [isb] = await Promise.all([
+    lab.host("isb"),
+    kernelRelay(lab, "ist").then((node) => {
+      relay = node;
+    }),
+  ]);
+  deployment = await Deployment.start({
+    isb,
+    ists: [relay],
+    istFlags: ["--data-path", "kernel"],
+    env: { ISTHMUS_IST_LOAD_SECONDS: "1" },
+  });
+  const made = Object.entries(HOMES).map(async ([kind, home]) => {
+    return [kind, await newPair(lab, deployment, { name: kind, subscriber: home, provider: home })] as const;
+  });
+  pairs = Object.fromEntries(await Promise.all(made)) as Record<Kind, Pair>;
+  use = new RelayUse(deployment.ist, relay);
+}, 2 * MACHINE_MS);
+
+afterAll(async () => {
+  await lab?.destroy();
+}, MACHINE_MS);
+
+/** Makes a port of the provider's 127.0.0.1 a service, and returns the subscriber's port of it. */
+async function serve(kind: Kind, name: string, port: number, options: { udp?: boolean; plain?: boolean } = {}) {
+  const { subscriber, provider } = pairs[kind];
+  const target = `127.0.0.1:${port}`;
+  const consent = options.plain ? ["--plain"] : [];
+  const channels = ["--tcp", target, ...(options.udp ? ["--udp", target] : [])];
+  await provider.daemon.provide(name, ...channels, ...consent, "--allow", subscriber.daemon.user);
+  return portOf(await subscriber.daemon.subscribe(`${name}@${provider.daemon.user}`, ...consent));
+}
+
+/** Which way new connections of the pair take, in the words of `isthmus explain`. */
+async function wayOf(kind: Kind): Promise<string> {
+  const { subscriptions } = await pairs[kind].subscriber.daemon.status();
+  const { path, detail } = subscriptions[0]!.tcp;
+  return `${path}: ${detail}`;
+}
+
+describe("curl", () => {
+  let file: string;
+  const webs = {} as Record<Kind, Nginx>;
+  const digests = new Map<number, string>();
+
+  beforeAll(async () => {
+    file = join(ownFolder(lab.internet.node, "files"), "random");
+    for (const bytes of [SEALED_BYTES, PLAIN_BYTES]) {
+      await lab.internet.node.read("sh", ["-c", `head -c ${bytes} /dev/urandom >${file}-${bytes}`], {
+        timeoutMs: TRANSFER_MS,
+      });
+      const [digest] = (await lab.internet.node.read("sha256sum", [`${file}-${bytes}`])).split(" ");
+      digests.set(bytes, digest!);
+    }
+    for (const kind of Object.keys(HOMES) as Kind[]) {
+      const { node } = pairs[kind].provider.daemon;
+      webs[kind] = await Nginx.start(node, 8080);
+      for (const bytes of digests.keys()) {
+        await node.read("ln", [`${file}-${bytes}`, join(webs[kind].site, String(bytes))]);
+      }
+    }
+  });
+
+  it.each([
+    ["pure", "sealed", SEALED_BYTES, /^cell: .*Pure Splices/],
+    ["pure", "plain", PLAIN_BYTES, /^cell: .*Pure Splices/],
+    ["passive", "sealed", SEALED_BYTES, /^cell: .*Passive Splices/],
+    ["passive", "plain", PLAIN_BYTES, /^cell: .*Passive Splices/],
+    ["six", "sealed", SEALED_BYTES, /^cell: /],
+    ["six", "plain", PLAIN_BYTES, /^cell: /],
+  ] as const)(
+    "%s, %s: %i bytes each way at once come unchanged, and none through a process of the IST",
+    async (...one) => {
+      const [kind, mode, bytes, way] = one;
+      const { node } = pairs[kind].subscriber.daemon;
+      const web = webs[kind];
+      const port = await serve(kind, `web-${mode}`, web.port, { plain: mode === "plain" });
+      const origin = `http://127.0.0.1:${port}`;
+      // The first connection may have found the peer not joined yet, and is none of what is counted.
+      await until("both have joined", async () => {
+        await node.read("curl", ["-sSf", "-o", "/dev/null", "-r", "0-0", `${origin}/${bytes}`], user);
+        return way.test(await wayOf(kind)) || undefined;
+      });
+      const before = await use.now();
+
+      const sh = (script: string) => node.read("sh", ["-ec", script], { ...user, timeoutMs: TRANSFER_MS });
+      const [downloaded] = await Promise.all([
+        sh(`curl -sSf ${origin}/${bytes} | sha256sum`),
+        sh(`curl -sSf -T ${file}-${bytes} ${origin}/uploaded`),
+      ]);
+
+      const uploaded = await lab.internet.node.read("sha256sum", [join(web.site, "uploaded")]);
+      rmSync(join(web.site, "uploaded"));
+      expect([downloaded, uploaded].map((text) => text.split(" ")[0])).toEqual(Array(2).fill(digests.get(bytes)));
+      const after = await use.whenKernelMoved(before, 2 * bytes);
+      process.stdout.write(`${kind}, ${mode}: ${JSON.stringify(after)}\n`);
+      expect(after.processBytes).toBeLessThan(SMALL_BYTES);
+      expect(after.socketBytes).toBeLessThan(SMALL_BYTES);
+      expect(after.processBusy).toBeLessThan(0.5);
+    },
+    2 * TRANSFER_MS,
+  );
+});
+
+describe("other programs", () => {
+  it("ssh runs a command on the other host, and brings back what it says", async () => {
+    const { subscriber, provider } = pairs.passive;
+    const client = await SshUser.create(subscriber.daemon.node);
+    const sshd = await Sshd.start(provider.daemon.node, 2222, client.publicKey);
+    const port = await serve("passive", "ssh", sshd.port);
+    const input = "said by the subscriber\n".repeat(100_000);
+    const args = [...client.flags(sshd, "127.0.0.1", port), "-p", String(port), "root@127.0.0.1"];
+    const { stdout, code } = await subscriber.daemon.node.run(
+      "ssh",
+      [...args, "readlink /proc/self/ns/net; sha256sum; exit 42"],
+      { ...user, input, timeoutMs: 60_000 },
+    );
+    const there = (await provider.daemon.node.read("readlink", ["/proc/self/ns/net"])).trim();
+    const digest = createHash("sha256").update(input).digest("hex");
+    expect({ stdout, code }).toEqual({ stdout: `${there}\n${digest}  -\n`, code: 42 });
+  });
+
+  it.each(["pure", "six"] as const)("dig asks a name server over UDP and over TCP (%s)", async (kind) => {
+    const { subscriber, provider } = pairs[kind];
+    const addresses = { "printer.example": "192.0.2.53" };
+    await startDnsmasq(provider.daemon.node, 5353, { addresses, texts: {} });
+    const port = await serve(kind, "dns", 5353, { udp: true });
+    const dig = (...more: string[]) => {
+      const args = ["@127.0.0.1", "-p", String(port), "+tries=1", "+time=20", "+short", ...more, "printer.example"];
+      return subscriber.daemon.node.read("dig", args, { ...user, timeoutMs: 40_000 });
+    };
+    expect(await dig()).toBe("192.0.2.53\n");
+    expect(await dig("+tcp")).toBe("192.0.2.53\n");
+  });
+
+  it.each(["passive", "six"] as const)("iperf3 sends datagrams of 32 KiB both ways (%s)", async (kind) => {
+    const { subscriber, provider } = pairs[kind];
+    await startIperf(provider.daemon.node, 5201);
+    const port = await serve(kind, "iperf", 5201, { udp: true });
+    for (const direction of [[], ["--reverse"]]) {
+      const before = await use.now();
+      const args = [
+        "-c",
+        "127.0.0.1",
+        "-p",
+        String(port),
+        "-u",
+        "-b",
+        "10M",
+        "-t",
+        "2",
+        "-l",
+        "32K",
+        "-J",
+        ...direction,
+      ];
+      const text = await subscriber.daemon.node.read("iperf3", args, { ...user, timeoutMs: 60_000 });
+      const { error, end } = JSON.parse(text) as IperfReport;
+      expect(error).toBeUndefined();
+      expect(end.sum.packets).toBeGreaterThan(50);
+      expect(end.sum.lost_percent).toBeLessThan(5);
+      const after = await use.whenKernelMoved(before, end.sum.bytes * 0.95);
+      expect(after.processBytes).toBeLessThan(SMALL_BYTES);
+      expect(after.datagrams).toBeLessThan(end.sum.packets / 2);
+    }
+    const { subscriptions } = await subscriber.daemon.status();
+    expect(subscriptions[0]!.udp.path).toBe("cell");
+  });
+});
+
+describe("the control plane", () => {
+  it(
+    "is killed and comes back: connections go on meanwhile, and new ones are made afterwards",
+    async () => {
+      const kinds = Object.keys(HOMES) as Kind[];
+      const streams = await Promise.all(
+        kinds.map((kind) => EndlessEcho.start(pairs[kind].subscriber.daemon.node, pairs[kind].port)),
+      );
+      for (const stream of streams) await stream.moves();
+      const { ist } = deployment;
+
+      await ist.kill();
+      for (const stream of streams) await stream.moves();
+      await ist.start();
+      await ist.ready(MACHINE_MS);
+
+      for (const stream of streams) await stream.moves();
+      expect(await Promise.all(streams.map((stream) => stream.end()))).toEqual(streams.map(() => "whole"));
+      for (const kind of kinds) {
+        const { subscriber, port } = pairs[kind];
+        await until(`${kind} meets at cells again`, async () => {
+          const echo = await EndlessEcho.start(subscriber.daemon.node, port);
+          await echo.moves();
+          expect(await echo.end()).toBe("whole");
+          return (await wayOf(kind)).startsWith("cell") || undefined;
+        });
+      }
+      expect(await ist.status()).toContain("data path  kernel: the configuration asks for it\n");
+    },
+    3 * MACHINE_MS,
+  );
+
+  it("says that its module was unloaded, goes on at the stream endpoint, and at cells when it is back", {
+    timeout: 3 * MACHINE_MS,
+  }, async () => {
+    const { ist } = deployment;
+    const { subscriber, port } = pairs.passive;
+    const meetsAt = (path: "stream" | "cell") =>
+      until(
+        `connections meet at the ${path}`,
+        async () => {
+          const echo = await EndlessEcho.start(subscriber.daemon.node, port);
+          const isWhole = await echo.moves().then(
+            () => true,
+            () => false,
+          );
+          await echo.end();
+          return (isWhole && (await wayOf("passive")).startsWith(path)) || undefined;
+        },
+        MACHINE_MS,
+      );
+    const from = ist.program.output.position;
+    await relay.machine.check("/sbin/rmmod ist_splice");
+    await ist.program.waitForOutput(/the kernel's data path was unloaded/, MACHINE_MS, from);
+    await meetsAt("stream");
+    await relay.machine.load(buildModule("splice", relay.machine.kernel));
+    await ist.program.waitForOutput(/the kernel's data path is back/, MACHINE_MS, from);
+    await meetsAt("cell");
+  });
+
+  it(
+    "without the module does not start on `kernel`, starts in user space on `auto`, and says why",
+    async () => {
+      const { ist } = deployment;
+      await ist.stop();
+      await relay.machine.check("/sbin/rmmod ist_splice");
+      const args = [appProgram("ist"), "--data", ist.folder, "--name", "ist"];
+      const refused = await relay.run(NODE, [...args, "--data-path", "kernel"], { timeoutMs: MACHINE_MS });
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toContain(
+        "isthmus-ist: the kernel's data path cannot be used: the module ist_splice is not loaded\n",
+      );
+      relay.spawn(NODE, args, { name: "ist on auto" });
+      await ist.ready(MACHINE_MS);
+      expect(await ist.status()).toContain(
+        "data path  userspace: the kernel's data path cannot be used: the module ist_splice is not loaded\n",
+      );
+    },
+    3 * MACHINE_MS,
+  );
+});
+
+it(
+  "no kernel complained, and no checksum was wrong anywhere",
+  async () => {
+    expect(relay.machine.complaints()).toEqual([]);
+    const wrong = await Promise.all(
+      [relay, ...lab.nodes.values()].map(async (node) => {
+        const text = await node.script("nstat -asz | awk '/CsumErr/ && $2 > 0'");
+        return text === "" ? [] : [`${node.name}: ${text}`];
+      }),
+    );
+    expect(wrong.flat()).toEqual([]);
+  },
+  MACHINE_MS,
+);
+
+interface IperfReport {
+  error?: string;
+  end: { sum: { packets: number; lost_percent: number; bytes: number } };
+}
