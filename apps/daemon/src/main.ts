@@ -1,11 +1,12 @@
 import { setTimeout } from "node:timers/promises";
-import { Agent, createLocalApi, DeviceKey, LogRing, listenOnSocket, StateLock } from "@isthmus/agent";
+import { Agent, createLocalApi, DeviceKey, LogRing, StateLock } from "@isthmus/agent";
 import { CODES, toIsthmusError } from "@isthmus/protocol";
 import {
   ConfigError,
   configFile,
   createLogger,
   formatForPeople,
+  listenOnSocket,
   loadConfig,
   Metrics,
   stopOnSignals,

@@ -1,6 +1,3 @@
-import { chmodSync, lstatSync, rmSync } from "node:fs";
-import { connect } from "node:net";
-import { dirname } from "node:path";
 import {
   type Code,
   explain,
@@ -10,7 +7,7 @@ import {
   localApi,
   toIsthmusError,
 } from "@isthmus/protocol";
-import { addHealthRoutes, ensureOwnFolder, isSharedFolder, type Logger, type Metrics } from "@isthmus/service";
+import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
 import { type FastifyInstance, fastify } from "fastify";
 import type { z } from "zod";
 import type { Agent } from "./agent.ts";
@@ -18,8 +15,6 @@ import { LineStream } from "./line-stream.ts";
 import type { LogRing } from "./log-ring.ts";
 
 const BODY_LIMIT_BYTES = 256 * 1024;
-/** A Unix socket's path must fit `sun_path` of `sockaddr_un`. */
-const MOST_PATH_BYTES = 107;
 
 type Calls = {
   [N in Exclude<LocalApiName, "watch" | "logs">]: (
@@ -138,39 +133,4 @@ export function createLocalApi({ agent, logs, metrics, logger }: LocalApiOptions
     return reply.status(STATUS[known.code] ?? 502).send({ code: known.code, message: known.message });
   });
   return app;
-}
-
-/**
- * Listens on a Unix socket that only its owner may open.
- * @throws Error when another daemon listens there, something else is there, the path is too long, or its folder is not
- * the user's own
- */
-export async function listenOnSocket(app: FastifyInstance, path: string): Promise<void> {
-  if (Buffer.byteLength(path) > MOST_PATH_BYTES)
-    throw new Error(`the socket's path is longer than ${MOST_PATH_BYTES} bytes: ${path}`);
-  const folder = dirname(path);
-  if (!isSharedFolder(folder)) ensureOwnFolder(folder);
-  // Nobody's file is taken for what a killed daemon has left.
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false) throw new Error(`${path} is not a socket`);
-  if (await isAnswered(path)) throw new Error(`another daemon is running: ${path} is in use`);
-  rmSync(path, { force: true });
-  const before = process.umask(0o177);
-  try {
-    await app.listen({ path });
-  } finally {
-    process.umask(before);
-  }
-  chmodSync(path, 0o600);
-}
-
-/** A socket file without anybody behind it is what a killed daemon left. */
-function isAnswered(path: string): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const socket = connect(path);
-  socket.once("connect", () => {
-    socket.destroy();
-    resolve(true);
-  });
-  socket.once("error", () => resolve(false));
-  return promise;
 }

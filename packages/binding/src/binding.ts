@@ -45,8 +45,8 @@ export interface BindingOptions {
   state: IdealState;
   file: Pick<StateFile, "save" | "flush">;
   logger: Logger;
-  /** Which of these sockets are still open; asked once, for what was on disk. */
-  stillOpen: (namespace: string, owners: readonly Owner[]) => Promise<readonly Owner[]>;
+  /** Tells which sockets are still open; asked once, for what was on disk. */
+  whatIsOpen: () => Promise<(key: PortKey, owner: Owner) => boolean>;
   /** @default 3600 */
   leaseSeconds?: number;
   /** @default 500 */
@@ -77,12 +77,10 @@ export class Binding {
 
   /** Takes up what was on disk: sockets that are gone are closes that nobody heard. */
   async start(): Promise<void> {
-    const { state, stillOpen } = this.#options;
+    const { state, whatIsOpen } = this.#options;
+    const isOpen = await whatIsOpen();
     for (const { key, owners } of state.ports) {
-      const open = await stillOpen(key.namespace, owners);
-      for (const { socket } of owners) {
-        if (!open.some((one) => one.socket === socket)) state.remove(key.namespace, socket);
-      }
+      for (const owner of owners) if (!isOpen(key, owner)) state.remove(key.namespace, owner.socket);
       this.#workerFor(key, true);
     }
     this.#save();
@@ -106,7 +104,7 @@ export class Binding {
 
   /** The answer, after `answerMs` at the latest. The port must be taken on this host already. */
   async bind(request: BindRequest): Promise<BindAnswer> {
-    const { policy, state, gateway, answerMs = ANSWER_MS, mostSocketsPerUser = MOST_SOCKETS_PER_USER } = this.#options;
+    const { policy, state, mostSocketsPerUser = MOST_SOCKETS_PER_USER } = this.#options;
     const reason = irrelevance(request, policy);
     if (reason !== undefined || request.protocol === "other") {
       return { answer: "ignored", reason: reason ?? "other-protocol" };
@@ -114,14 +112,12 @@ export class Binding {
     const { namespace, protocol, port, socket, pid, uid, program } = request;
     const key: PortKey = { namespace, protocol, port };
     if (state.count(uid) >= mostSocketsPerUser) return { answer: "ignored", reason: "quota" };
-    state.add(key, { socket, pid, uid, program, since: Math.floor(Date.now() / 1000) });
-    this.#save();
-    const worker = this.#workerFor(key, false);
-    if (worker.isMapped && worker.isWanted) return { answer: "succeeded" };
-    const attempt = worker.want();
-    if (!gateway.gateway) return { answer: "ignored", reason: "no-gateway" };
-    if (!(await inTime(attempt, answerMs))) return { answer: "ignored", reason: "no-answer" };
-    return this.#answer(worker, request);
+    return this.#take(key, { socket, pid, uid, program, since: Math.floor(Date.now() / 1000) });
+  }
+
+  /** As {@link bind}, for a port that somebody wants mapped whatever the policy says, until {@link close}. */
+  map(key: PortKey, owner: Pick<Owner, "socket" | "program">): Promise<BindAnswer> {
+    return this.#take(key, { ...owner, pid: 0, uid: 0, since: Math.floor(Date.now() / 1000) });
   }
 
   /** The socket is closed, however that came about. A socket that was never told of is none of ours. */
@@ -169,7 +165,21 @@ export class Binding {
     });
   }
 
-  #answer(worker: PortWorker, { namespace, socket }: BindRequest): BindAnswer {
+  async #take(key: PortKey, owner: Owner): Promise<BindAnswer> {
+    const { state, gateway, answerMs = ANSWER_MS } = this.#options;
+    // One that was to have another port, and did not get it, tries again.
+    if (!state.holds(key, owner.socket)) this.close(key.namespace, owner.socket);
+    state.add(key, owner);
+    this.#save();
+    const worker = this.#workerFor(key, false);
+    if (worker.isMapped && worker.isWanted) return { answer: "succeeded" };
+    const attempt = worker.want();
+    if (!gateway.gateway) return { answer: "ignored", reason: "no-gateway" };
+    if (!(await inTime(attempt, answerMs))) return { answer: "ignored", reason: "no-answer" };
+    return this.#answer(worker, key, owner);
+  }
+
+  #answer(worker: PortWorker, { namespace }: PortKey, { socket }: Owner): BindAnswer {
     if (worker.isMapped) return { answer: "succeeded" };
     const { error } = worker;
     if (error?.code !== "conflict") return { answer: "ignored", reason: error?.code ?? "no-answer" };

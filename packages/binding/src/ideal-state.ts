@@ -57,6 +57,10 @@ export class IdealState {
     return [...(this.#ports.get(nameOf(key))?.owners.values() ?? [])];
   }
 
+  holds(key: PortKey, socket: string): boolean {
+    return this.#ports.get(nameOf(key))?.owners.has(socket) ?? false;
+  }
+
   /** How many sockets of a user hold ports. */
   count(uid: number): number {
     return this.#byUser.get(uid) ?? 0;

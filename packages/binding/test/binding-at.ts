@@ -32,7 +32,7 @@ export async function startBinding(
     state: new IdealState(file instanceof StateFile ? file.read() : undefined),
     file,
     logger: LOGGER,
-    stillOpen: async (_, owners) => owners,
+    whatIsOpen: async () => () => true,
     ...options,
   });
   running.push(binding);

@@ -48,8 +48,10 @@ it("whatever happens, in the end the gateway has what living sockets want and is
         file,
         ownAddresses: () => [OWN],
         answerMs: 1000,
-        stillOpen: async (_: string, owners: readonly { socket: string }[]) =>
-          owners.filter(({ socket }) => living.has(socket)) as never,
+        whatIsOpen:
+          async () =>
+          (_: unknown, { socket }: { socket: string }) =>
+            living.has(socket),
       };
       let binding = await startNext();
       const answers: Promise<unknown>[] = [];

@@ -45,6 +45,16 @@ describe("a bind", () => {
     expect(gateway.ports(OWN)).toEqual([]);
   });
 
+  it("at another port by the same socket leaves the first one", async () => {
+    const gateway = new MemoryGateway();
+    const binding = await start(gateway);
+    const request = bindOf(10_000);
+    await binding.bind(request);
+    await binding.bind({ ...request, port: 10_001 });
+    await binding.idle();
+    expect(gateway.ports(OWN)).toEqual(["tcp 10001"]);
+  });
+
   it.each(["denied", "full", "failed", "unsupported", "malformed", "other-port"] as const)(
     "that the gateway answers with %s is ignored, kept, and tried again",
     async (code) => {
@@ -255,7 +265,7 @@ describe("a start after the process was killed", () => {
     const after = await startBinding(folder, {
       gateway,
       ownAddresses,
-      stillOpen: async (_, owners) => owners.filter(({ socket }) => socket === living.socket),
+      whatIsOpen: async () => (_, owner) => owner.socket === living.socket,
     });
     await after.idle();
     expect(gateway.ports(OWN).sort()).toEqual(["tcp 10000", "udp 10003"]);

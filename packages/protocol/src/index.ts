@@ -17,6 +17,8 @@ export * from "./link-control.ts";
 export * from "./local-api.ts";
 export * from "./login.ts";
 export * from "./names.ts";
+export * from "./natbinder-admin.ts";
+export * from "./natbinder-ask.ts";
 export * from "./preface.ts";
 export * from "./record.ts";
 export * from "./version.ts";

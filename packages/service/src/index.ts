@@ -5,6 +5,7 @@ export * from "./free-memory.ts";
 export * from "./health.ts";
 export * from "./identity.ts";
 export * from "./lifecycle.ts";
+export * from "./listen-on-socket.ts";
 export * from "./logger.ts";
 export * from "./metrics.ts";
 export * from "./paths.ts";

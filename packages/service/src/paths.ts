@@ -36,6 +36,24 @@ export function daemonSocket(env: NodeJS.ProcessEnv = process.env): string {
   return variable(env, "ISTHMUS_SOCKET") ?? join(runtimeFolder("isthmus", env), "daemon.sock");
 }
 
+/** Where a host's own natbinder has its sockets: every user asks there first. */
+const SYSTEM_NATBINDER = "/run/isthmus-natbinder";
+
+/** Where a natbinder has its sockets, where nothing else is said. */
+export function natbinderFolder(env: NodeJS.ProcessEnv = process.env): string {
+  const isSystem = process.geteuid?.() === 0 && variable(env, "XDG_RUNTIME_DIR") === undefined;
+  if (isSystem && variable(env, "RUNTIME_DIRECTORY") === undefined) return SYSTEM_NATBINDER;
+  return runtimeFolder("isthmus-natbinder", env);
+}
+
+/** The admin socket of the natbinder of this host, or else of this user. */
+export function natbinderAdminSocket(env: NodeJS.ProcessEnv = process.env): string {
+  const given = variable(env, "ISTHMUS_NATBINDER_ADMIN_SOCKET");
+  if (given !== undefined) return given;
+  const system = join(SYSTEM_NATBINDER, "admin.sock");
+  return statSync(system, { throwIfNoEntry: false }) ? system : join(natbinderFolder(env), "admin.sock");
+}
+
 /**
  * Makes a folder that is this user's alone, if it is not there.
  * @throws Error when it belongs to somebody else or others may write in it: under /tmp anybody could have made it first

@@ -32,12 +32,13 @@ export class HomeGateway {
   /** Of the web server: description and control. */
   readonly httpPort = HTTP_PORT;
   readonly #configFile: string;
-  readonly #pidFile: string;
+  /** Of miniupnpd. */
+  readonly pidFile: string;
 
   private constructor(home: Home, configFile: string, pidFile: string) {
     this.home = home;
     this.#configFile = configFile;
-    this.#pidFile = pidFile;
+    this.pidFile = pidFile;
   }
 
   /** The router's address on its LAN. */
@@ -74,7 +75,7 @@ deny 0-65535 0.0.0.0/0 0-65535
 
   /** Stops it in good order: it says goodbye, and its mappings stay in force. */
   async stop(): Promise<void> {
-    const pid = Number(await readFile(this.#pidFile, "utf8"));
+    const pid = Number(await readFile(this.pidFile, "utf8"));
     const deadline = Date.now() + END_MS;
     for (let turn = 0; isAlive(pid); turn++) {
       if (Date.now() > deadline) throw new Error("miniupnpd does not end");
@@ -89,9 +90,9 @@ deny 0-65535 0.0.0.0/0 0-65535
     const { router } = this.home;
     if (!keepMappings) await router.read("nft", ["-f", "-"], { input: RULESET });
     await router.script(`
-miniupnpd -f ${this.#configFile} -P ${this.#pidFile}
+miniupnpd -f ${this.#configFile} -P ${this.pidFile}
 for turn in $(seq 500); do
-  if [ -s ${this.#pidFile} ] && ss -Htln "sport = :${HTTP_PORT}" | grep -q .; then exit 0; fi
+  if [ -s ${this.pidFile} ] && ss -Htln "sport = :${HTTP_PORT}" | grep -q .; then exit 0; fi
   sleep 0.01
 done
 echo "miniupnpd does not listen" >&2

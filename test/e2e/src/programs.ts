@@ -10,7 +10,7 @@ export const NODE = process.execPath;
 export const START_TIMEOUT_MS = 30_000;
 
 /** What `node` runs for one of the apps, as it was built. @throws Error that says how to build it */
-export function appProgram(app: "isb" | "ist" | "daemon" | "cli"): string {
+export function appProgram(app: "isb" | "ist" | "daemon" | "cli" | "natbinder"): string {
   const path = join(root, "apps", app, "dist", "main.js");
   if (!existsSync(path)) throw new Error(`${path} is missing: 'npx turbo run build'`);
   return path;

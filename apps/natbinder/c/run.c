@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * natbinder run: three processes. The launcher, which the caller waits for and
+ * signals, stands for the program; the supervisor answers the program's calls,
+ * and stays as long as anybody whom the program has started.
+ *
+ *   launcher - supervisor - program - ...
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "run.h"
+
+#define SOCKET_VARIABLE "ISTHMUS_NATBINDER_SOCKET"
+#define STATUS_USAGE 2
+
+static const char usage[] =
+	"usage: natbinder run [--socket PATH] [--] PROGRAM [ARGUMENTS]\n"
+	"Runs a program whose ports are mapped on the gateway.\n";
+
+/* Ends as the program has ended. */
+static _Noreturn void end_like(int status)
+{
+	struct rlimit none = { 0 };
+	sigset_t all;
+
+	if (WIFEXITED(status))
+		_exit(WEXITSTATUS(status));
+	/* The program has left a core if anybody has. */
+	setrlimit(RLIMIT_CORE, &none);
+	signal(WTERMSIG(status), SIG_DFL);
+	sigfillset(&all);
+	sigprocmask(SIG_UNBLOCK, &all, NULL);
+	raise(WTERMSIG(status));
+	_exit(128 + WTERMSIG(status));
+}
+
+static void pass_signal(int signals, int program)
+{
+	struct signalfd_siginfo info;
+
+	if (read(signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	/* The kernel sends the terminal's to the whole group itself. */
+	if (info.ssi_code == SI_KERNEL || info.ssi_signo == SIGCHLD)
+		return;
+	if (program >= 0)
+		syscall(SYS_pidfd_send_signal, program, info.ssi_signo, NULL,
+			0);
+}
+
+static _Noreturn void launch(int supervisor, int signals)
+{
+	int program = -1, passed;
+	struct program_event event;
+	ssize_t size;
+
+	for (;;) {
+		struct pollfd fds[] = {
+			{ .fd = supervisor, .events = POLLIN },
+			{ .fd = signals, .events = POLLIN },
+		};
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			_exit(126);
+		if (fds[1].revents & POLLIN)
+			pass_signal(signals, program);
+		if (!fds[0].revents)
+			continue;
+		size = receive_with(supervisor, &event, sizeof(event), &passed);
+		if (size != sizeof(event)) {
+			fputs("natbinder: the supervisor has died\n", stderr);
+			_exit(126);
+		}
+		if (event.what == PROGRAM_STARTED)
+			program = passed;
+		else if (event.what == PROGRAM_STOPPED)
+			/* So that the shell sees its job stop. */
+			kill(getpid(), SIGSTOP);
+		else
+			end_like(event.status);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	const char *socket = getenv(SOCKET_VARIABLE);
+	sigset_t before, all;
+	int pair[2], option, signals, keep[2];
+	pid_t supervisor;
+
+	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(usage, stdout);
+			return 0;
+		}
+		if (option != 's') {
+			fputs(usage, stderr);
+			return STATUS_USAGE;
+		}
+		socket = optarg;
+	}
+	if (optind == argc) {
+		fputs(usage, stderr);
+		return STATUS_USAGE;
+	}
+	/* None gets lost between here and the program. */
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		perror("natbinder");
+		return 126;
+	}
+	supervisor = fork();
+	if (supervisor < 0) {
+		perror("natbinder");
+		return 126;
+	}
+	if (supervisor == 0) {
+		close(pair[0]);
+		supervise(pair[1], socket && *socket ? socket : NULL,
+			  argv + optind, &before);
+	}
+	signals = signalfd(-1, &all, SFD_CLOEXEC);
+	keep[0] = pair[0];
+	keep[1] = signals;
+	close_all_but(keep, 2);
+	launch(pair[0], signals);
+}

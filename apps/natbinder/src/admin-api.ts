@@ -1,0 +1,157 @@
+import { type Binding, irrelevance, type Policy, type PortEntry, type StateFile } from "@isthmus/binding";
+import { ownAddresses, type PortMapper, PortmapError } from "@isthmus/portmap";
+import {
+  explain as explainIssue,
+  type NatbinderExplanation,
+  type NatbinderPort,
+  type NatbinderStatus,
+  natbinderAdmin,
+} from "@isthmus/protocol";
+import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
+import { type FastifyInstance, fastify } from "fastify";
+import { adminOwner, isAdminOwner } from "./open-sockets.ts";
+import { VERSION } from "./version.ts";
+
+const BODY_LIMIT_BYTES = 4096;
+const GATEWAY_TIMEOUT_MS = 2000;
+/** Of what only makes an answer richer. */
+const RICHER_TIMEOUT_MS = 300;
+
+export interface AdminApiOptions {
+  binding: Binding;
+  mapper: PortMapper;
+  file: StateFile;
+  policy: Policy;
+  metrics: Metrics;
+  logger: Logger;
+}
+
+interface PortName {
+  protocol: "tcp" | "udp";
+  port: number;
+}
+
+class AdminError extends Error {
+  readonly status: number;
+  readonly code: string;
+
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** Natbinder's admin API as a Fastify app, not listening yet. */
+export function createAdminApi(options: AdminApiOptions): FastifyInstance {
+  const { binding, mapper, file, metrics, logger } = options;
+  const app = fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true });
+  const started = new Date().toISOString();
+  const portAt = ({ protocol, port }: PortName): PortEntry | undefined =>
+    binding.entries.find((entry) => entry.protocol === protocol && entry.port === port);
+
+  const calls = {
+    status: async (): Promise<NatbinderStatus> => {
+      const externalAddress = await mapper.externalAddress({ timeoutMs: RICHER_TIMEOUT_MS }).catch(() => undefined);
+      const { gateway } = mapper;
+      return {
+        version: VERSION,
+        started,
+        pid: process.pid,
+        ...(gateway && {
+          gateway: { kind: gateway.kind, address: gateway.address, ...(externalAddress && { externalAddress }) },
+        }),
+        ...(file.trouble !== undefined && { diskTrouble: file.trouble }),
+        ports: binding.entries.map(reportOf),
+      };
+    },
+    map: async (name: PortName): Promise<NatbinderPort> => {
+      const answer = await binding.map({ ...name, namespace: "" }, { socket: adminOwner(name), program: "admin" });
+      if (answer.answer === "failed") {
+        throw new AdminError(409, "conflict", `the port belongs to ${answer.holder ?? "another host"}`);
+      }
+      return reportOf(portAt(name)!);
+    },
+    unmap: async (name: PortName): Promise<object> => {
+      const owners = portAt(name)?.owners ?? [];
+      if (!owners.some(({ socket }) => socket === adminOwner(name))) {
+        const [owner] = owners;
+        throw owner
+          ? new AdminError(
+              409,
+              "in-use",
+              `${owner.program} (process ${owner.pid}) has the port: end it, or exclude the port in the configuration`,
+            )
+          : new AdminError(404, "not-mapped", "nobody has asked for that port");
+      }
+      binding.close("", adminOwner(name));
+      return {};
+    },
+    explain: (name: PortName) => explain(name, portAt(name), options),
+  };
+
+  for (const [name, call] of Object.entries(calls)) {
+    const { method, path, body: schema } = natbinderAdmin[name as keyof typeof calls];
+    app.route({
+      method,
+      url: path,
+      handler: async (request) => {
+        const parsed = schema.safeParse(request.body ?? {});
+        if (!parsed.success) throw new AdminError(400, "bad-request", explainIssue(parsed.error));
+        return (call as (body: unknown) => unknown)(parsed.data);
+      },
+    });
+  }
+  addHealthRoutes(app, { metrics, ready: () => (mapper.gateway ? undefined : "no gateway answers") });
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    if (error instanceof AdminError) {
+      return reply.status(error.status).send({ code: error.code, message: error.message });
+    }
+    const status = error.statusCode ?? 500;
+    if (status >= 500) logger.error({ err: error }, "an admin request failed");
+    const message = status >= 500 ? "an error of natbinder's own: see its log" : error.message;
+    return reply.status(status).send({ code: status >= 500 ? "internal" : "bad-request", message });
+  });
+  return app;
+}
+
+function reportOf({ protocol, port, state, reason, leaseLeftSeconds, owners }: PortEntry): NatbinderPort {
+  return {
+    protocol,
+    port,
+    state,
+    ...(reason && { reason }),
+    ...(leaseLeftSeconds !== undefined && { leaseLeftS: Math.round(leaseLeftSeconds) }),
+    owners: owners.map(({ program, pid, uid, since, socket }) => ({
+      program,
+      pid,
+      uid,
+      since: new Date(since * 1000).toISOString(),
+      byAdmin: isAdminOwner(socket),
+    })),
+  };
+}
+
+async function explain(
+  { protocol, port }: PortName,
+  wanted: PortEntry | undefined,
+  { mapper, policy }: AdminApiOptions,
+): Promise<NatbinderExplanation> {
+  const anybody = { family: "ipv4", address: "0.0.0.0", v6only: false, program: "", uid: -1 } as const;
+  const excluded = irrelevance({ ...anybody, protocol, port }, policy);
+  const explanation: NatbinderExplanation = {
+    protocol,
+    port,
+    ...(wanted && { wanted: reportOf(wanted) }),
+    ...(excluded && { excluded }),
+  };
+  try {
+    const entry = await mapper.lookUp({ protocol, externalPort: port }, { timeoutMs: GATEWAY_TIMEOUT_MS });
+    if (!entry) return explanation;
+    const { internalAddress: address, internalPort, description, lifetimeSeconds } = entry;
+    const own = ownAddresses().includes(address);
+    return { ...explanation, entry: { address, port: internalPort, description, leaseLeftS: lifetimeSeconds, own } };
+  } catch (error) {
+    return { ...explanation, entryUnknown: error instanceof PortmapError ? error.message : String(error) };
+  }
+}

@@ -1,0 +1,47 @@
+import { join } from "node:path";
+import { policySchema } from "@isthmus/binding";
+import { GATEWAY_KINDS } from "@isthmus/portmap";
+import { LOG_LEVELS, natbinderFolder, stateFolder } from "@isthmus/service";
+import { z } from "zod";
+
+/** Natbinder's configuration: TOML, `ISTHMUS_NATBINDER_*`, flags. Nothing needs to be set. */
+export const configSchema = z.object({
+  state: z
+    .string()
+    .default(() => stateFolder("isthmus-natbinder"))
+    .meta({ description: "folder of what outlives a restart: which ports are mapped, and for whom" }),
+  socket: z
+    .string()
+    .default(() => join(natbinderFolder(), "ask.sock"))
+    .meta({ description: "Unix socket at which programs ask; every user may open it" }),
+  admin_socket: z
+    .string()
+    .default(() => join(natbinderFolder(), "admin.sock"))
+    .meta({ description: "Unix socket of `isthmus natbinder`; only its owner and root may open it" }),
+  log_level: z.enum(LOG_LEVELS).default("info").meta({ description: "least level that is logged" }),
+  dual_stack: z
+    .boolean()
+    .default(true)
+    .meta({ description: "maps ports of IPv6 sockets that take IPv4 too, as most programs of today have" }),
+  exclude: policySchema.shape.exclusions.meta({ description: "ports that are never mapped" }),
+  program: policySchema.shape.programs.meta({
+    description: "rules for programs: the first that fits decides, and where none does the port is mapped",
+  }),
+  protocols: z
+    .array(z.enum(GATEWAY_KINDS))
+    .min(1)
+    .default([...GATEWAY_KINDS])
+    .meta({ description: "what gateways are asked by, the most preferred first" }),
+  lease_seconds: z
+    .int()
+    .min(60)
+    .max(604_800)
+    .default(3600)
+    .meta({ description: "how long a mapping lasts that nobody renews any more: after a crash of this host, say" }),
+  most_sockets_per_user: z
+    .int()
+    .min(1)
+    .default(256)
+    .meta({ description: "sockets of one user whose ports are mapped; those beyond are let be" }),
+});
+export type Config = z.infer<typeof configSchema>;

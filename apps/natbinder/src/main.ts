@@ -1,0 +1,78 @@
+import { existsSync } from "node:fs";
+import { ConfigError, configFile, loadConfig } from "@isthmus/service";
+import { Command, CommanderError } from "commander";
+import { type Config, configSchema } from "./config.ts";
+import { VERSION } from "./version.ts";
+
+interface Flags {
+  config?: string;
+  state?: string;
+  socket?: string;
+  adminSocket?: string;
+  logLevel?: string;
+}
+
+function readConfig(flags: Flags): Config {
+  return loadConfig(configSchema, {
+    file: { path: flags.config ?? configFile("natbinder"), required: flags.config !== undefined },
+    env: { prefix: "ISTHMUS_NATBINDER", values: process.env },
+    flags: {
+      state: flags.state,
+      socket: flags.socket,
+      admin_socket: flags.adminSocket,
+      log_level: flags.logLevel,
+    },
+  });
+}
+
+const program = new Command("natbinder")
+  .description("Maps ports on the gateway of this network for programs that listen, as they are. Needs no privilege.")
+  .version(VERSION)
+  .option("--config <file>", "configuration file (default: ~/.config/isthmus/natbinder.toml if it is there)")
+  .option("--state <folder>", "folder of what outlives a restart")
+  .option("--socket <path>", "Unix socket at which programs ask")
+  .option("--admin-socket <path>", "Unix socket of 'isthmus natbinder'")
+  .option("--log-level <level>", "trace, debug, info, warn, error, fatal or silent")
+  .exitOverride();
+
+program
+  .command("serve", { isDefault: true })
+  .description("run until SIGTERM or SIGINT (the default)")
+  .action(async () => {
+    const config = readConfig(program.opts<Flags>());
+    const { serve } = await import("./serve.ts");
+    await serve(config);
+  });
+
+program
+  .command("verify")
+  .description("check the configuration and say what it amounts to")
+  .action(() => {
+    process.stdout.write(`${JSON.stringify(readConfig(program.opts<Flags>()), null, 2)}\n`);
+  });
+
+program
+  .command("run")
+  .description("run a program whose ports are mapped when it binds them, and unmapped when it lets go of them")
+  .option("--socket <path>", "where natbinder is asked (default: this host's, then this user's)")
+  .argument("<program>", "as it would be started without")
+  .argument("[arguments...]", "those of the program")
+  .allowUnknownOption()
+  .action(() => {
+    // A program sees the limits and signals of who starts it, which Node changes for its own children.
+    const isBuilt = existsSync(new URL("../build/natbinder-run", import.meta.url));
+    throw new Error(isBuilt ? "'natbinder run' is started by bin/natbinder" : "'natbinder run' was not built here");
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else if (error instanceof ConfigError) {
+    process.stderr.write(`natbinder: ${error.message}\n`);
+    process.exitCode = 2;
+  } else {
+    process.stderr.write(`natbinder: ${(error as Error).message}\n`);
+    process.exit(1);
+  }
+}

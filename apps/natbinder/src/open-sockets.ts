@@ -1,0 +1,85 @@
+import type { Owner, PortKey } from "@isthmus/binding";
+import { type OpenSocket, type ShownSocket, SocketWatch } from "@isthmus/native/sockets";
+
+const IPPROTO_MPTCP = 262;
+/** Before the cookie of a socket of MPTCP, whose end is not told: its own TCP sockets are, which have other cookies. */
+const MPTCP = "mptcp ";
+
+/** The owner that `isthmus natbinder map` makes: no socket, and open until it is told otherwise. */
+export function adminOwner({ protocol, port }: Pick<PortKey, "protocol" | "port">): string {
+  return `admin ${protocol} ${port}`;
+}
+
+export function isAdminOwner(socket: string): boolean {
+  return socket.startsWith("admin ");
+}
+
+export function ownerName({ protocol, cookie }: ShownSocket): string {
+  return protocol === IPPROTO_MPTCP ? MPTCP + cookie : cookie;
+}
+
+export interface OpenSocketsOptions {
+  onClosed: (owner: string) => void;
+  /** Some ends were not heard: ask for {@link OpenSockets.whatIsOpen}. */
+  onMissed: () => void;
+}
+
+/** Which sockets of this host are open, and which close, by the names of owners in the ideal state. */
+export class OpenSockets {
+  readonly #options: OpenSocketsOptions;
+  readonly #watch: SocketWatch;
+  /** By port. */
+  readonly #mptcp = new Map<number, Set<string>>();
+
+  /** @throws Error where the kernel does not tell */
+  constructor(options: OpenSocketsOptions) {
+    this.#options = options;
+    this.#watch = new SocketWatch({ onGone: (socket) => this.#gone(socket), onMissed: options.onMissed });
+  }
+
+  /** An owner that is to be watched. */
+  add(owner: string, port: number): void {
+    if (!owner.startsWith(MPTCP)) return;
+    const owners = this.#mptcp.get(port) ?? new Set();
+    this.#mptcp.set(port, owners.add(owner));
+  }
+
+  /** Tells of each owner whether its socket is open still. */
+  async whatIsOpen(): Promise<(key: PortKey, owner: Owner) => boolean> {
+    const open = { tcp: await this.#watch.open("tcp"), udp: await this.#watch.open("udp") };
+    // A cookie of before the host's last start may be another socket's by now: its port counts too.
+    const names = { tcp: namesOf(open.tcp), udp: namesOf(open.udp) };
+    const listening = new Set(open.tcp.filter(({ isConnected }) => !isConnected).map(({ port }) => port));
+    return ({ protocol, port }, { socket }) => {
+      if (isAdminOwner(socket)) return true;
+      if (!socket.startsWith(MPTCP)) return names[protocol].has(`${socket} ${port}`);
+      this.add(socket, port);
+      return listening.has(port);
+    };
+  }
+
+  close(): void {
+    this.#watch.close();
+  }
+
+  #gone({ cookie, port }: OpenSocket): void {
+    this.#options.onClosed(cookie);
+    if (this.#mptcp.has(port)) void this.#lookAfterMptcp(port);
+  }
+
+  async #lookAfterMptcp(port: number): Promise<void> {
+    const sockets = await this.#watch.open("tcp").catch(() => undefined);
+    if (!sockets) {
+      this.#options.onMissed();
+      return;
+    }
+    if (sockets.some((socket) => socket.port === port && !socket.isConnected)) return;
+    const owners = this.#mptcp.get(port) ?? [];
+    this.#mptcp.delete(port);
+    for (const owner of owners) this.#options.onClosed(owner);
+  }
+}
+
+function namesOf(sockets: readonly OpenSocket[]): Set<string> {
+  return new Set(sockets.map(({ cookie, port }) => `${cookie} ${port}`));
+}

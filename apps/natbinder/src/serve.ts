@@ -1,0 +1,78 @@
+import { Binding, IdealState, type Policy, policySchema, StateFile } from "@isthmus/binding";
+import { HostLock } from "@isthmus/datapath";
+import { PortMapper } from "@isthmus/portmap";
+import { createLogger, listenOnSocket, Metrics, stopOnSignals } from "@isthmus/service";
+import { createAdminApi } from "./admin-api.ts";
+import { AskServer } from "./ask-server.ts";
+import type { Config } from "./config.ts";
+import { NatbinderMetrics } from "./natbinder-metrics.ts";
+import { OpenSockets } from "./open-sockets.ts";
+
+/** Two would take each other's mappings for forgotten ones. */
+const LOCK = "isthmus-natbinder";
+
+export function policyOf({ dual_stack, exclude, program }: Config): Policy {
+  return policySchema.parse({ dualStack: dual_stack, exclusions: exclude, programs: program });
+}
+
+/** Runs until it is told to stop. Mappings stay, and are taken up at the next start. */
+export async function serve(config: Config): Promise<void> {
+  const logger = createLogger({ name: "natbinder", level: config.log_level });
+  const lock = await HostLock.take(LOCK, "another natbinder runs on this host");
+  const metrics = new Metrics("natbinder");
+  metrics.collectProcess();
+  const policy = policyOf(config);
+  const file = new StateFile(config.state, logger);
+  const state = new IdealState(file.read());
+  const mapper = new PortMapper({
+    kinds: config.protocols,
+    nonceKey: state.nonceKey,
+    onEvent: (event) => {
+      logger.info(event, `gateway: ${event.event}`);
+      binding.gatewayEvent(event);
+    },
+  });
+  const open = new OpenSockets({
+    onClosed: (socket) => binding.close("", socket),
+    onMissed: () => void closeWhatIsGone(),
+  });
+  const binding = new Binding({
+    gateway: mapper,
+    policy,
+    state,
+    file,
+    logger,
+    whatIsOpen: () => open.whatIsOpen(),
+    leaseSeconds: config.lease_seconds,
+    mostSocketsPerUser: config.most_sockets_per_user,
+  });
+  const closeWhatIsGone = async (): Promise<void> => {
+    logger.warn({}, "ends of sockets were missed: looking at all");
+    const isOpen = await open.whatIsOpen();
+    for (const { owners, ...key } of binding.entries) {
+      for (const owner of owners) if (!isOpen(key, owner)) binding.close(key.namespace, owner.socket);
+    }
+  };
+  const own = new NatbinderMetrics(metrics, () => ({
+    entries: binding.entries,
+    hasGateway: mapper.gateway !== undefined,
+    isOnDisk: file.trouble === undefined,
+  }));
+  const asks = new AskServer({ binding, open, metrics: own, logger });
+  const admin = createAdminApi({ binding, mapper, file, policy, metrics, logger });
+  stopOnSignals(logger, async () => {
+    asks.stop();
+    open.close();
+    await admin.close();
+    await mapper.stop();
+    await binding.stop();
+    lock.release();
+  });
+  // Programs are answered while the gateway is searched for: their binds are as without it.
+  await binding.start();
+  await asks.start(config.socket);
+  await listenOnSocket(admin, config.admin_socket);
+  logger.info({ socket: config.socket, admin: config.admin_socket, state: config.state, pid: process.pid }, "ready");
+  await mapper.start();
+  if (!mapper.gateway) logger.info({}, "no gateway answers: looking for one now and then");
+}

@@ -1,0 +1,105 @@
+import { LITTLE_ENDIAN, viewOf } from "../netlink/byte-order.ts";
+import { HEADER_BYTES, type NetlinkMessage } from "../netlink/message.ts";
+import { NetlinkSocket } from "../netlink/netlink-socket.ts";
+
+const NETLINK_SOCK_DIAG = 4;
+const SOCK_DIAG_BY_FAMILY = 20;
+/** The multicast groups of linux/sock_diag.h: TCP and UDP of IPv4 and of IPv6. */
+const DESTROY_GROUPS = [1, 2, 3, 4];
+const [AF_INET, AF_INET6] = [2, 10];
+const [IPPROTO_TCP, IPPROTO_UDP] = [6, 17];
+/** All of them, also 13 (bound and nothing else), which kernels before 6.8 do not know. */
+const ALL_STATES = 0xffff_ffff;
+/** struct inet_diag_req_v2. */
+const REQUEST_BYTES = 56;
+/** Offsets in struct inet_diag_msg: the state, the port, and the cookie in two halves, the lower first. */
+const STATE_AT = 1;
+const PORT_AT = 4;
+const COOKIE_AT = 44;
+const LEAST_MESSAGE_BYTES = 52;
+const [TCP_CLOSE, TCP_LISTEN] = [7, 10];
+/** A host that closes many connections: as many ends must wait until they are read. */
+const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
+
+/** A socket of this network, whoever holds it. */
+export interface OpenSocket {
+  /** SO_COOKIE, in decimal. */
+  readonly cookie: string;
+  readonly port: number;
+  /** It neither listens nor is merely bound. */
+  readonly isConnected: boolean;
+}
+
+export interface SocketWatchOptions {
+  /** A TCP or UDP socket is gone, however that came about: its last holder closed it, ended or was killed. */
+  onGone: (socket: OpenSocket) => void;
+  /** Some ends were not heard: ask for {@link SocketWatch.open}. */
+  onMissed: () => void;
+}
+
+/** Hears the end of every TCP and UDP socket of this network namespace, and lists those there are. Needs no privilege. */
+export class SocketWatch {
+  readonly #events: NetlinkSocket;
+  readonly #questions = new NetlinkSocket({ protocol: NETLINK_SOCK_DIAG });
+
+  /** @throws NetlinkError without the add-on, or where the kernel tells no ends */
+  constructor({ onGone, onMissed }: SocketWatchOptions) {
+    this.#events = new NetlinkSocket({
+      protocol: NETLINK_SOCK_DIAG,
+      receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+      onMessage: (message) => {
+        const socket = readSocket(message);
+        if (socket) onGone(socket);
+      },
+      onLost: onMissed,
+    });
+    for (const group of DESTROY_GROUPS) this.#events.join(group);
+  }
+
+  /**
+   * Every TCP and UDP socket there is. Before Linux 6.8 TCP sockets that are bound, and neither listen nor are connected,
+   * are not among them.
+   * @throws NetlinkError
+   */
+  async open(protocol: "tcp" | "udp"): Promise<OpenSocket[]> {
+    const sockets: OpenSocket[] = [];
+    for (const family of [AF_INET, AF_INET6]) {
+      await this.#questions.dump({
+        type: SOCK_DIAG_BY_FAMILY,
+        name: `${protocol} sockets`,
+        message: dumpRequest(family, protocol === "tcp" ? IPPROTO_TCP : IPPROTO_UDP),
+        onReply: (message) => {
+          const socket = readSocket(message);
+          if (socket) sockets.push(socket);
+        },
+      });
+    }
+    return sockets;
+  }
+
+  close(): void {
+    this.#events.close();
+    this.#questions.close();
+  }
+}
+
+function dumpRequest(family: number, protocol: number): Uint8Array {
+  const message = new Uint8Array(HEADER_BYTES + REQUEST_BYTES);
+  message[HEADER_BYTES] = family;
+  message[HEADER_BYTES + 1] = protocol;
+  viewOf(message).setUint32(HEADER_BYTES + 4, ALL_STATES, LITTLE_ENDIAN);
+  return message;
+}
+
+function readSocket({ type, payload }: NetlinkMessage): OpenSocket | undefined {
+  if (type !== SOCK_DIAG_BY_FAMILY || payload.length < LEAST_MESSAGE_BYTES) return undefined;
+  const view = viewOf(payload);
+  const low = view.getUint32(COOKIE_AT, LITTLE_ENDIAN);
+  const high = view.getUint32(COOKIE_AT + 4, LITTLE_ENDIAN);
+  const state = view.getUint8(STATE_AT);
+  return {
+    cookie: String((BigInt(high) << 32n) | BigInt(low)),
+    port: view.getUint16(PORT_AT),
+    isConnected: state !== TCP_CLOSE && state !== TCP_LISTEN,
+  };
+}

@@ -1,0 +1,114 @@
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type CommandResult, type Node, ORDINARY_UID, type Program } from "@isthmus/lab";
+import type { NatbinderExplanation, NatbinderStatus } from "@isthmus/protocol";
+import { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
+import { until } from "./until.ts";
+
+const LAUNCHER = resolve(import.meta.dirname, "../../../apps/natbinder/bin/natbinder");
+
+export interface NatbinderOptions {
+  /** Further settings, as the environment carries them. */
+  env?: NodeJS.ProcessEnv;
+  /** Its folder; one of the node's own otherwise. */
+  state?: string;
+}
+
+/** One host's natbinder, without any privilege, and programs under `natbinder run`. */
+export class Natbinder {
+  readonly node: Node;
+  readonly socket: string;
+  readonly adminSocket: string;
+  readonly state: string;
+  readonly #env: NodeJS.ProcessEnv;
+  #program: Program | undefined;
+
+  constructor(node: Node, { env = {}, state = join(node.folder, "natbinder") }: NatbinderOptions = {}) {
+    if (!existsSync(LAUNCHER)) throw new Error(`${LAUNCHER} is missing`);
+    this.node = node;
+    this.socket = join(node.folder, "natbinder-run", "ask.sock");
+    this.adminSocket = join(node.folder, "natbinder-run", "admin.sock");
+    this.state = state;
+    this.#env = env;
+  }
+
+  get program(): Program {
+    if (!this.#program) throw new Error(`natbinder on ${this.node.name} was not started`);
+    return this.#program;
+  }
+
+  /** Starts the process, and waits until it has found a gateway unless told otherwise. */
+  async start({ awaitGateway = true } = {}): Promise<this> {
+    const args = ["--state", this.state, "--socket", this.socket, "--admin-socket", this.adminSocket];
+    this.#program = this.node.spawn(NODE, [appProgram("natbinder"), ...args], {
+      name: "natbinder",
+      uid: ORDINARY_UID,
+      env: this.#env,
+    });
+    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS);
+    if (awaitGateway) await this.#program.waitForOutput(/"event":"found"/, START_TIMEOUT_MS);
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    await this.program.stop();
+  }
+
+  async kill(): Promise<void> {
+    this.program.kill("SIGKILL");
+    await this.program.exited;
+  }
+
+  /** A program under `natbinder run`, as an ordinary user. */
+  run(command: string, args: string[] = [], options: { env?: NodeJS.ProcessEnv; ends?: boolean } = {}): Program {
+    return this.node.spawn("sh", [LAUNCHER, "run", "--socket", this.socket, "--", command, ...args], {
+      uid: ORDINARY_UID,
+      stdin: "pipe",
+      ...options,
+    });
+  }
+
+  /** Runs `isthmus natbinder ARGS`; any exit status is a result. */
+  cli(args: string[]): Promise<CommandResult> {
+    return this.node.run(NODE, [appProgram("cli"), "--json", "natbinder", ...args], {
+      uid: ORDINARY_UID,
+      timeoutMs: 30_000,
+      env: { ISTHMUS_NATBINDER_ADMIN_SOCKET: this.adminSocket },
+    });
+  }
+
+  status(): Promise<NatbinderStatus> {
+    return this.#ask("GET", "/v1/status");
+  }
+
+  explain(protocol: "tcp" | "udp", port: number): Promise<NatbinderExplanation> {
+    return this.#ask("POST", "/v1/explain", { protocol, port });
+  }
+
+  /** A page with its metrics. */
+  metrics(): Promise<string> {
+    return this.node.read("curl", ["-sS", "--unix-socket", this.adminSocket, "http://n/metrics"]);
+  }
+
+  async #ask<T>(method: string, path: string, body?: object): Promise<T> {
+    const data = body ? ["-H", "content-type: application/json", "-d", JSON.stringify(body)] : [];
+    const args = ["-sS", "-f", "-X", method, "--unix-socket", this.adminSocket, ...data, `http://n${path}`];
+    return JSON.parse(await this.node.read("curl", args)) as T;
+  }
+
+  /** Waits until the ports in that state are these: `tcp 10000`. */
+  async portsAre(wanted: readonly string[], timeoutMs = 10_000): Promise<void> {
+    let last: string[] = [];
+    await until(
+      `mapped: ${wanted.join(", ")}`,
+      async () => {
+        const { ports } = await this.status();
+        last = ports.filter(({ state }) => state === "mapped").map(({ protocol, port }) => `${protocol} ${port}`);
+        return last.sort().join() === [...wanted].sort().join() || undefined;
+      },
+      timeoutMs,
+    ).catch((error: Error) => {
+      throw new Error(`${error.message}; they are: ${last.join(", ")}`);
+    });
+  }
+}
