@@ -68,15 +68,18 @@ sparse() {
 checkpatch() {
   scripts
   checkpatch="$scripts/checkpatch.pl --no-tree --strict --terse --show-types"
+  # It writes into the folder that it runs in.
+  cd "$build"
   files=
-  for file in splice/*.[ch] splice/Kbuild core/*.h uapi/*.h; do
-    [ "$file" = splice/trace.h ] || files="$files $file"
+  for file in ../../splice/*.[ch] ../../splice/Kbuild ../../core/*.h ../../uapi/*.h; do
+    [ "${file##*/}" = trace.h ] || files="$files $file"
   done
   # shellcheck disable=SC2086 # lists of words
   $checkpatch -f $files >"$log" || fail "checkpatch has something to say"
   # The macros of tracepoints have a layout of their own.
-  $checkpatch --ignore OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT -f splice/trace.h >"$log" ||
+  $checkpatch --ignore OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT -f ../../splice/trace.h >"$log" ||
     fail "checkpatch has something to say"
+  cd ../..
   say "checkpatch: nothing"
 }
 
