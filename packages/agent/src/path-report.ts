@@ -50,8 +50,8 @@ function tcpPath(link: Link): Omit<PathReport, "tried"> {
   if (ist.avoidsCells) {
     return { path: "stream", detail: `stream endpoint of IST ${name}; connections did not meet at its cells` };
   }
-  const pure = ist.pure === "used" ? "; ports pass unchanged (Pure Splice)" : "";
-  return { path: "cell", detail: `IST ${name}, cells ${ist.cells.join(", ")}${pure}` };
+  const mode = ist.pure === "used" ? "Pure" : "Passive";
+  return { path: "cell", detail: `IST ${name}, cells ${ist.cells.join(", ")} (${mode} Splices)` };
 }
 
 function udpPath(link: Link): Omit<PathReport, "tried"> {

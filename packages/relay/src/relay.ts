@@ -222,6 +222,7 @@ export class Relay {
       store,
       logger,
       onFreed: (allocation, code, byBroker) => this.#freed(allocation, code, byBroker),
+      countRefused: (code) => this.#metrics.countRefused("leg", code),
       onChange: () => {
         for (const broker of brokers) broker.changed();
       },

@@ -38,6 +38,8 @@ export interface AllocationsOptions {
   onFreed: (allocation: Allocation, code: Code, byBroker: boolean) => void;
   /** Their number has changed. */
   onChange: () => void;
+  /** A leg waits at a pure cell, and its peer cannot go there. */
+  countRefused: (code: Code) => void;
 }
 
 /** The allocations of a relay: carries out what the table decides, on data path, store and sessions. */
@@ -258,6 +260,7 @@ export class Allocations {
         session.event("half", { allocation: id, cell, port: source.port });
       } catch (error) {
         const { code, message } = toIsthmusError(error);
+        this.#options.countRefused(code);
         this.#options.logger.debug({ allocation: id, cell, code }, `a port cannot be learned: ${message}`);
         session.event("half", { allocation: id, cell });
       }
