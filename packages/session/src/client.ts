@@ -70,6 +70,8 @@ export class SessionClient<I extends SessionInterface> {
   #nextOrigin = 0;
   /** Origins that were not tried since the last waiting time. */
   #untried: number;
+  /** None of the origins has failed since the last waiting time. */
+  #isNewRound = true;
   /** Attempts in a row that were refused for a reason that will not go away by itself. */
   #refusals = 0;
   #socket: WebSocket | undefined;
@@ -85,7 +87,10 @@ export class SessionClient<I extends SessionInterface> {
   /** Since when the present state holds. */
   since = new Date();
   origin: string;
-  /** Why the newest attempt failed. */
+  /**
+   * Why there is no session, from the newest round over all origins: what one of them said for good tells more than that
+   * others could not be reached (from here, or over this IP version).
+   */
   lastError: IsthmusError | undefined;
   /** Round trip of the newest ping. */
   rttMs: number | undefined;
@@ -195,29 +200,34 @@ export class SessionClient<I extends SessionInterface> {
   async #run(): Promise<void> {
     const { logger, target, backoff } = this.#options;
     while (!this.#stopped.signal.aborted) {
-      try {
-        await this.#session();
-      } catch (error) {
-        this.lastError = toIsthmusError(error);
-      }
+      const error = await this.#session().catch(toIsthmusError);
+      this.#note(error);
       if (this.#stopped.signal.aborted) break;
-      const refused = this.lastError !== undefined && !CODES[this.lastError.code].retry;
+      const refused = isRefusal(error);
       this.#refusals = refused ? this.#refusals + 1 : 0;
       // Another origin may be good where this one is not; whoever was superseded must not fight for its place.
-      const hopeless = this.#refusals >= target.origins.length || this.lastError?.code === "superseded";
+      const hopeless = this.#refusals >= target.origins.length || error.code === "superseded";
       // One that cannot be reached from here (of another IP version, say) must not make those that can wait longer.
-      if (this.#untried > 0 && !hopeless && this.lastError?.retryAfterMs === undefined) continue;
-      const askedMs = Math.min(this.lastError?.retryAfterMs ?? 0, backoff.longMs);
+      if (this.#untried > 0 && !hopeless && error.retryAfterMs === undefined) continue;
+      const askedMs = Math.min(error.retryAfterMs ?? 0, backoff.longMs);
       const waitMs = Math.max(this.#backoff.next(performance.now(), hopeless), askedMs);
       logger[hopeless ? "warn" : "info"](
-        { origin: this.origin, code: this.lastError?.code, waitMs },
-        `session: ${this.lastError?.message ?? "closed"}`,
+        { origin: this.origin, code: error.code, waitMs },
+        `session: ${error.message}`,
       );
       await this.#sleep(waitMs);
       this.#untried = target.origins.length;
+      this.#isNewRound = true;
     }
     this.#setState("down");
     for (const resolve of this.#upWaiters.splice(0)) resolve();
+  }
+
+  /** Why the newest attempt failed, or the session ended. */
+  #note(error: IsthmusError): void {
+    const isWorthMore = this.lastError !== undefined && isRefusal(this.lastError) && !this.#isNewRound;
+    if (!isWorthMore || isRefusal(error)) this.lastError = error;
+    this.#isNewRound = false;
   }
 
   /** One connection from dial to close. @throws IsthmusError why it did not come up, or why it ended */
@@ -271,7 +281,7 @@ export class SessionClient<I extends SessionInterface> {
       for (const resolve of this.#upWaiters.splice(0)) resolve();
       return await lost;
     } catch (error) {
-      this.lastError = toIsthmusError(error);
+      this.#note(toIsthmusError(error));
       throw error;
     } finally {
       clearInterval(this.#heartbeat);
@@ -332,4 +342,9 @@ export class SessionClient<I extends SessionInterface> {
     this.#wake = undefined;
     clearTimeout(timer);
   }
+}
+
+/** The server said no, and will again. */
+function isRefusal({ code }: IsthmusError): boolean {
+  return !CODES[code].retry;
 }

@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IsthmusError } from "@isthmus/protocol";
-import { createIdentity } from "@isthmus/service";
+import { createIdentity, silentLogger } from "@isthmus/service";
 import { BACKOFF_TO_ISB } from "@isthmus/session";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { kill, spawnScript } from "./child/spawn.ts";
@@ -133,6 +133,25 @@ describe("several addresses", () => {
     await expect.poll(() => first.attempts.length + second.attempts.length).toBe(2);
     await client.whenUp(AbortSignal.timeout(10_000));
     expect(client.origin).toBe(first.origin);
+  });
+
+  it("that cannot be reached do not hide what another one said for good", async () => {
+    const impostor = await startServer();
+    const dead = `ws://127.0.0.1:${await deadPort()}`;
+    const backoff = { firstMs: 1e9, mostMs: 1e9, longAfterMs: 1e9, longMs: 1e9 };
+    const expected = { key: createIdentity().publicKey };
+    for (const origins of [
+      [impostor.origin, dead],
+      [dead, impostor.origin],
+    ]) {
+      const said: string[] = [];
+      const logger = silentLogger();
+      // The waiting time is announced when all of them were tried.
+      logger.info = ((fields: { waitMs?: number }) => fields.waitMs !== undefined && said.push("tried")) as never;
+      const client = startClient(impostor, { backoff, logger, target: { origins, expect: expected } });
+      await expect.poll(() => said).toEqual(["tried"]);
+      expect(client.lastError?.code).toBe("wrong-server-key");
+    }
   });
 
   it("are all tried soon, even where one refuses for good", async () => {
