@@ -153,5 +153,6 @@ describe("an opener, whatever happens in whatever order", () => {
 
   it("gives more where many are under way, but leaves some for another attempt", () => {
     expect([1, 100, 1000].map((others) => attemptTimeoutMs(1, others))).toEqual([1005, 1500, 5000]);
+    expect([10, 2000, 9000].map((usualMs) => attemptTimeoutMs(1, 100, usualMs))).toEqual([1500, 2500, 3500]);
   });
 });

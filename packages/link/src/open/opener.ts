@@ -17,9 +17,10 @@ const EACH_OPEN_MS = 5;
  * may have been joined by the peer already, and then the application is reset: so where many are under way, each has to
  * wait for the others.
  * @param others opens under way that are not joined
+ * @param usualMs by when attempts that succeed are joined as a rule
  */
-export function attemptTimeoutMs(rttMs: number | undefined, others: number): number {
-  const alone = Math.min(3000, Math.max(1000, 3 * (rttMs ?? 0)));
+export function attemptTimeoutMs(rttMs: number | undefined, others: number, usualMs = 0): number {
+  const alone = Math.min(3000, Math.max(1000, 3 * (rttMs ?? 0), usualMs));
   return Math.min(5000, alone + EACH_OPEN_MS * others);
 }
 

@@ -7,6 +7,7 @@ import type { LinkHost } from "../link-host.ts";
 import { connectTo } from "../meeting/connect.ts";
 import type { LegDialer } from "../meeting/leg-dialer.ts";
 import { AnswererStream } from "./answerer-stream.ts";
+import { JoinTime } from "./join-time.ts";
 import { attemptTimeoutMs } from "./opener.ts";
 import { OpenerStream } from "./opener-stream.ts";
 import type { Leg, LegOutcome, OpenMessage, Stream, StreamEnvironment, StreamMessage } from "./stream.ts";
@@ -22,6 +23,7 @@ export interface SpliceCounts {
 
 interface Entry {
   subscription: string;
+  dialledAt: number;
   /** Where it was joined. */
   met: Rendezvous | undefined;
   timer: NodeJS.Timeout | undefined;
@@ -35,6 +37,7 @@ export class Opens implements StreamEnvironment {
   readonly #entries = new Map<Stream, Entry>();
   /** Those that are not joined. */
   readonly #unjoined = new Set<Stream>();
+  readonly #joinTime = new JoinTime();
 
   constructor(link: Link, host: LinkHost, dialer: LegDialer) {
     this.#link = link;
@@ -141,11 +144,11 @@ export class Opens implements StreamEnvironment {
   }
 
   get #attemptTimeoutMs(): number {
-    return attemptTimeoutMs(this.#link.rttMs, this.#unjoined.size);
+    return attemptTimeoutMs(this.#link.rttMs, this.#unjoined.size, this.#joinTime.mostMs);
   }
 
   #enter(stream: Stream, subscription: string, app: Socket): void {
-    this.#entries.set(stream, { subscription, met: undefined, timer: undefined });
+    this.#entries.set(stream, { subscription, dialledAt: 0, met: undefined, timer: undefined });
     this.#unjoined.add(stream);
     stream.attach(new SocketEndpoint(app));
     listenTo(app, {
@@ -195,6 +198,8 @@ export class Opens implements StreamEnvironment {
   }
 
   dial(stream: Stream, leg: Leg): void {
+    const entry = this.#entries.get(stream);
+    if (entry) entry.dialledAt = performance.now();
     this.#dialer.dial(stream, leg);
   }
 
@@ -207,7 +212,10 @@ export class Opens implements StreamEnvironment {
     const entry = this.#entries.get(stream);
     if (outcome === "joined") {
       this.#unjoined.delete(stream);
-      if (entry) entry.met = rendezvous;
+      if (entry) {
+        entry.met = rendezvous;
+        this.#joinTime.took(performance.now() - entry.dialledAt);
+      }
     }
     this.#link.meetingSettled(rendezvous, outcome, { isOurs: stream instanceof OpenerStream });
   }
