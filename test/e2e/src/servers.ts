@@ -8,13 +8,14 @@ import { until } from "./until.ts";
 abstract class Server {
   readonly node: Node;
   protected readonly flags: string[];
-  readonly #env: NodeJS.ProcessEnv;
+  /** Of the next start. */
+  protected env: NodeJS.ProcessEnv;
   #program: Program | undefined;
 
   protected constructor(node: Node, flags: string[], env: NodeJS.ProcessEnv) {
     this.node = node;
     this.flags = flags;
-    this.#env = env;
+    this.env = env;
   }
 
   protected abstract readonly app: "isb" | "ist";
@@ -29,7 +30,7 @@ abstract class Server {
   async start(): Promise<this> {
     this.#program = this.node.spawn(NODE, [appProgram(this.app), "--data", this.folder, ...this.flags], {
       name: this.app,
-      env: this.#env,
+      env: this.env,
     });
     await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS * this.node.slowness);
     return this;
@@ -115,6 +116,11 @@ export class Ist extends Server {
 
   /** Takes the invite of an ISB; to be called before the start. */
   async join(invite: string): Promise<void> {
+    if (this.node.slowness > 1) {
+      // Each start of Node is dear there: the IST takes the invite from its configuration.
+      this.env = { ...this.env, ISTHMUS_IST_REGISTRATION: invite };
+      return;
+    }
     const command = [appProgram("ist"), "--data", this.folder, "join", invite];
     await this.node.read(NODE, command, { timeoutMs: START_TIMEOUT_MS });
   }

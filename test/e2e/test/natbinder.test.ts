@@ -4,6 +4,7 @@ import { type Home, Lab, type Node } from "@isthmus/lab";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Natbinder } from "../src/natbinder.ts";
 import { Binder, buildBinder } from "./fixtures/binder.ts";
+import { mappedPorts } from "./fixtures/mapped-ports.ts";
 
 /** What a program may wait in bind(), and what the measurement of it may be off on a busy machine. */
 const ANSWER_MS = 500;
@@ -67,14 +68,7 @@ async function ask(port: number, proto: "tcp" | "udp", mostMs = 10_000): Promise
   return (await lab.node("outside").read(NODE, args, { timeoutMs: 30_000 })).trim();
 }
 
-/** What the gateway itself has, of whoever. */
-async function entries(): Promise<string[]> {
-  const text = await home.router.read("nft", ["list", "chain", "inet", "miniupnpd", "prerouting_miniupnpd"]);
-  // nft of another version shows the number of the protocol by name.
-  return [...text.matchAll(/(0x6|tcp|0x11|udp) (?:th )?dport (\d+) .*dnat ip to ([\d.]+):/g)]
-    .map(([, proto = "", port, host]) => `${["0x6", "tcp"].includes(proto) ? "tcp" : "udp"} ${port} ${host}`)
-    .sort();
-}
+const entries = () => mappedPorts(home.router);
 
 describe("a bind of a program under natbinder run", () => {
   it.each([
