@@ -11,6 +11,8 @@
  *
  *   a > FLAGS WORD...        a sends a segment
  *   b < FLAGS WORD...        the next segment at b is this one
+ *   a > udp WORD...          a sends a datagram
+ *   b < udp WORD...
  *   a > icmp TYPE CODE ...   a sends an error about what came to it last
  *   b < icmp TYPE CODE ...   an error about something of b's comes
  *   b - [MS]                 nothing comes for so long (300)
@@ -20,9 +22,11 @@
  * in what comes. Words: `seq N`, `ack N`, `win N`, `len N` (payload), `ttl N`,
  * `mtu N` of an error, `opt LIST` with mss=N, ws=N, sack, ts=VALUE:ECHO and
  * kindN for any other one, `bad` for a wrong checksum, `port N` for another
- * local port. Of what comes, only words that are given are looked at, except
- * that without `len` there is no payload, and that without `bad` all checksums
- * and the payload are right.
+ * local port. Of datagrams, `sum N` is the checksum as it stands there, and
+ * `cancel` makes the payload such that at the other end the sum is zero, which
+ * is to be sent as 65535. Of what comes, only words that are given are looked
+ * at, except that without `len` there is no payload, and that without `bad` all
+ * checksums and the payload are right.
  *
  * Status 0 when all came as it should and nothing else; 1 tells what did not.
  */
@@ -62,14 +66,17 @@ struct end {
 	int last_length;
 };
 
+enum kind { TCP, UDP, ICMP };
+
 /* A step of the script, or a packet in its words. */
 struct segment {
-	bool is_icmp, bad;
+	enum kind kind;
+	bool bad, cancel;
 	char flags[16];
 	char options[256];
 	int type, code;
 	/* -1 where nothing is said. */
-	int64_t seq, ack, window, length, hops, mtu, port;
+	int64_t seq, ack, window, length, hops, mtu, port, sum;
 };
 
 static int line_number;
@@ -139,19 +146,41 @@ static int icmp_protocol(const struct end *end)
 	return end->family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 }
 
-/* Of everything behind the IP header, with the addresses in front of it. */
+/* Of what stands in front of the header behind IP's, for its checksum. */
+static uint32_t pseudo_sum(const struct end *end, const uint8_t *ip,
+			   int protocol, int length)
+{
+	int at = end->family == AF_INET ? 12 : 8;
+
+	if (protocol == IPPROTO_ICMP)
+		return 0;
+	return sum_of(ip + at, 2 * address_bytes(end), protocol + length);
+}
+
+/* Of everything behind the IP header. */
 static uint16_t checksum(const struct end *end, const uint8_t *ip, int protocol,
 			 const uint8_t *data, int length)
 {
-	uint32_t sum = 0;
+	return ~fold(sum_of(data, length,
+			    pseudo_sum(end, ip, protocol, length)));
+}
 
-	if (protocol != IPPROTO_ICMP) {
-		int at = end->family == AF_INET ? 12 : 8;
+/*
+ * Whether a checksum is right. One that is left to a network card, which there
+ * is none of, is as far as the stack is to go.
+ */
+static bool is_right(const struct end *end, const uint8_t *ip, int protocol,
+		     int length, bool left)
+{
+	const uint8_t *data = ip + header_bytes(end);
+	int at = protocol == IPPROTO_UDP ? 6 : 16;
 
-		sum = sum_of(ip + at, 2 * address_bytes(end), sum);
-		sum += protocol + length;
-	}
-	return ~fold(sum_of(data, length, sum));
+	if (left)
+		return get16(data + at) ==
+		       fold(pseudo_sum(end, ip, protocol, length));
+	if (protocol == IPPROTO_UDP && !get16(data + at))
+		return end->family == AF_INET;
+	return !checksum(end, ip, protocol, data, length);
 }
 
 /* The IP header of @length bytes behind it, which are there already. */
@@ -291,6 +320,37 @@ static void send_segment(const struct end *end, const struct segment *segment)
 	transmit(end, packet, header_bytes(end) + length);
 }
 
+/* @far is the other end, where the datagram arrives from @far's remote end. */
+static void send_udp(const struct end *end, const struct end *far,
+		     const struct segment *segment)
+{
+	uint8_t packet[PACKET_BYTES], *udp = packet + header_bytes(end);
+	int payload = segment->length > 0 ? segment->length : 0;
+	int length = 8 + payload;
+	uint16_t sum;
+
+	put16(udp, segment->port >= 0 ? segment->port : end->local_port);
+	put16(udp + 2, end->remote_port);
+	put16(udp + 4, length);
+	put16(udp + 6, 0);
+	for (int i = 0; i < payload; i++)
+		udp[8 + i] = i;
+	if (segment->cancel) {
+		uint32_t there = IPPROTO_UDP + length + length +
+				 far->remote_port + far->local_port;
+
+		put16(udp + 8, 0);
+		there = sum_of(far->local, address_bytes(far), there);
+		there = sum_of(far->remote, address_bytes(far), there);
+		put16(udp + 8, ~fold(sum_of(udp + 8, payload, there)));
+	}
+	write_ip(end, packet, IPPROTO_UDP, length,
+		 segment->hops >= 0 ? segment->hops : HOPS);
+	sum = checksum(end, packet, IPPROTO_UDP, udp, length);
+	put16(udp + 6, segment->sum >= 0 ? segment->sum : sum ? sum : 0xffff);
+	transmit(end, packet, header_bytes(end) + length);
+}
+
 static void send_icmp(const struct end *end, const struct segment *segment)
 {
 	uint8_t packet[PACKET_BYTES], *icmp = packet + header_bytes(end);
@@ -350,13 +410,31 @@ static void read_tcp(const struct end *end, const uint8_t *ip, int length,
 			segment->bad = true;
 }
 
+static void read_udp(const struct end *end, const uint8_t *ip, int length,
+		     struct segment *segment)
+{
+	const uint8_t *udp = ip + header_bytes(end);
+
+	segment->kind = UDP;
+	segment->seq = -1;
+	segment->length = length - 8;
+	segment->port = get16(udp + 2);
+	segment->sum = get16(udp + 6);
+	if (get16(udp + 4) != length)
+		segment->bad = true;
+	/* Behind the word that `cancel` writes. */
+	for (int i = 2; i < segment->length; i++)
+		if (udp[8 + i] != (uint8_t)i)
+			segment->bad = true;
+}
+
 static void read_icmp(const struct end *end, const uint8_t *ip,
 		      struct segment *segment)
 {
 	const uint8_t *icmp = ip + header_bytes(end), *quoted = icmp + 8;
 	const uint8_t *transport = quoted + header_bytes(end);
 
-	segment->is_icmp = true;
+	segment->kind = ICMP;
 	segment->type = icmp[0];
 	segment->code = icmp[1];
 	segment->mtu = get32(icmp + 4);
@@ -369,8 +447,18 @@ static void read_icmp(const struct end *end, const uint8_t *ip,
 		segment->bad = true;
 }
 
+/* Of ICMP: neither a question nor an answer. */
+static bool is_error(const struct end *end, const uint8_t *ip)
+{
+	uint8_t type = ip[header_bytes(end)];
+
+	if (end->family == AF_INET6)
+		return type < 128;
+	return type == 3 || type == 11 || type == 12;
+}
+
 /* Return: false when the packet is none of the script's. */
-static bool read_packet(struct end *end, const uint8_t *ip, int size,
+static bool read_packet(struct end *end, const uint8_t *ip, int size, bool left,
 			struct segment *segment)
 {
 	int length, protocol;
@@ -380,24 +468,46 @@ static bool read_packet(struct end *end, const uint8_t *ip, int size,
 	length = end->family == AF_INET ? get16(ip + 2) - 20 : get16(ip + 4);
 	protocol = protocol_of(end, ip);
 	if (length > size - header_bytes(end) ||
-	    (protocol != IPPROTO_TCP && protocol != icmp_protocol(end)))
+	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
+	     protocol != icmp_protocol(end)))
 		return false;
 	memset(segment, 0, sizeof(*segment));
-	segment->ack = segment->window = segment->mtu = -1;
+	segment->ack = segment->window = segment->mtu = segment->sum = -1;
 	segment->hops = ip[end->family == AF_INET ? 8 : 7];
 	if (protocol == IPPROTO_TCP)
 		read_tcp(end, ip, length, segment);
-	else if (end->family == AF_INET ? ip[20] == 3 || ip[20] == 11 :
-					  ip[40] < 128)
+	else if (protocol == IPPROTO_UDP)
+		read_udp(end, ip, length, segment);
+	else if (is_error(end, ip))
 		read_icmp(end, ip, segment);
 	else
 		return false;
-	if (checksum(end, ip, protocol, ip + header_bytes(end), length) ||
+	if (!is_right(end, ip, protocol, length, left) ||
 	    (end->family == AF_INET && fold(sum_of(ip, 20, 0)) != 0xffff))
 		segment->bad = true;
 	memcpy(end->last, ip, size);
 	end->last_length = size;
 	return true;
+}
+
+/* @left: whether the stack left the checksum to the network card. */
+static ssize_t take(const struct end *end, uint8_t *packet, bool *left)
+{
+	struct iovec vector = { packet, PACKET_BYTES };
+	char control[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1,
+				  .msg_control = control,
+				  .msg_controllen = sizeof(control) };
+	ssize_t size = recvmsg(end->in, &message, 0);
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	if (size > 0 && header) {
+		struct tpacket_auxdata auxiliary;
+
+		memcpy(&auxiliary, CMSG_DATA(header), sizeof(auxiliary));
+		*left = auxiliary.tp_status & TP_STATUS_CSUMNOTREADY;
+	}
+	return size;
 }
 
 /* Return: whether a packet for the script came in time. */
@@ -409,12 +519,14 @@ static bool receive(struct end *end, int ms, struct segment *segment)
 		struct pollfd wait = { .fd = end->in, .events = POLLIN };
 		int64_t left = until - now_ms();
 		uint8_t packet[PACKET_BYTES];
+		bool left_sum = false;
 		ssize_t size;
 
 		if (poll(&wait, 1, left > 0 ? left : 0) <= 0)
 			return false;
-		size = recv(end->in, packet, sizeof(packet), 0);
-		if (size > 0 && read_packet(end, packet, size, segment))
+		size = take(end, packet, &left_sum);
+		if (size > 0 &&
+		    read_packet(end, packet, size, left_sum, segment))
 			return true;
 	}
 }
@@ -423,7 +535,12 @@ static const char *show(const struct segment *segment)
 {
 	static char text[512];
 
-	if (segment->is_icmp)
+	if (segment->kind == UDP)
+		sprintf(text, "udp len %lld port %lld ttl %lld sum %lld%s",
+			(long long)segment->length, (long long)segment->port,
+			(long long)segment->hops, (long long)segment->sum,
+			segment->bad ? " bad" : "");
+	else if (segment->kind == ICMP)
 		sprintf(text, "icmp %d %d seq %lld port %lld mtu %lld%s",
 			segment->type, segment->code, (long long)segment->seq,
 			(long long)segment->port, (long long)segment->mtu,
@@ -462,14 +579,14 @@ static void expect(struct end *end, const struct segment *wanted,
 		printf("line %d: nothing came: %s\n", line_number, line);
 		exit(1);
 	}
-	if (got.bad != wanted->bad || got.is_icmp != wanted->is_icmp ||
-	    (wanted->is_icmp &&
+	if (got.bad != wanted->bad || got.kind != wanted->kind ||
+	    (wanted->kind == ICMP &&
 	     (got.type != wanted->type || got.code != wanted->code)) ||
 	    !same_flags(wanted->flags, got.flags) ||
 	    differs(wanted->seq, got.seq) || differs(wanted->ack, got.ack) ||
 	    differs(wanted->window, got.window) ||
 	    differs(wanted->hops, got.hops) || differs(wanted->mtu, got.mtu) ||
-	    differs(wanted->port, got.port) ||
+	    differs(wanted->port, got.port) || differs(wanted->sum, got.sum) ||
 	    got.length != (wanted->length > 0 ? wanted->length : 0) ||
 	    (*wanted->options && strcmp(wanted->options, got.options))) {
 		printf("line %d: %s\ncame: %s\n", line_number, line,
@@ -495,31 +612,37 @@ static void parse_segment(struct segment *segment, char *rest)
 
 	*segment = (struct segment){ .seq = -1, .ack = -1, .window = -1,
 				     .length = -1, .hops = -1, .mtu = -1,
-				     .port = -1 };
+				     .port = -1, .sum = -1 };
 	word = strsep(&rest, " ");
 	if (!strcmp(word, "icmp")) {
-		segment->is_icmp = true;
+		segment->kind = ICMP;
 		segment->type = atoi(strsep(&rest, " "));
 		segment->code = atoi(strsep(&rest, " "));
+	} else if (!strcmp(word, "udp")) {
+		segment->kind = UDP;
 	} else {
 		snprintf(segment->flags, sizeof(segment->flags), "%s", word);
 	}
 	while ((word = strsep(&rest, " "))) {
 		static const char *const names[] = { "seq", "ack", "win", "len",
-						     "ttl", "mtu", "port" };
+						     "ttl", "mtu", "port",
+						     "sum" };
 		int64_t *const values[] = { &segment->seq, &segment->ack,
 					    &segment->window, &segment->length,
 					    &segment->hops, &segment->mtu,
-					    &segment->port };
-		bool known = !strcmp(word, "bad");
+					    &segment->port, &segment->sum };
+		bool known = false;
 
-		segment->bad |= known;
+		if (!strcmp(word, "bad"))
+			known = segment->bad = true;
+		if (!strcmp(word, "cancel"))
+			known = segment->cancel = true;
 		if (!strcmp(word, "opt")) {
 			snprintf(segment->options, sizeof(segment->options),
 				 "%s", strsep(&rest, " "));
 			known = true;
 		}
-		for (int i = 0; i < 7 && !known; i++) {
+		for (int i = 0; i < 8 && !known; i++) {
 			known = !strcmp(word, names[i]);
 			if (known)
 				*values[i] = strtoll(strsep(&rest, " "), NULL,
@@ -553,8 +676,10 @@ static void run_line(struct end *ends, const char *line)
 	parse_segment(&segment, rest);
 	if (*what == '<')
 		expect(end, &segment, line);
-	else if (segment.is_icmp)
+	else if (segment.kind == ICMP)
 		send_icmp(end, &segment);
+	else if (segment.kind == UDP)
+		send_udp(end, &ends[end == ends], &segment);
 	else
 		send_segment(end, &segment);
 }
@@ -571,7 +696,7 @@ static void parse_address(int *family, uint8_t *bytes, const char *text)
 static void open_end(struct end *end, char name, char **words)
 {
 	char path[256];
-	int namespace;
+	int namespace, on = 1;
 
 	end->name = name;
 	parse_address(&end->family, end->local, words[1]);
@@ -586,7 +711,8 @@ static void open_end(struct end *end, char name, char **words)
 	end->in = socket(AF_PACKET, SOCK_DGRAM,
 			 htons(end->family == AF_INET ? ETH_P_IP : ETH_P_IPV6));
 	end->out = socket(end->family, SOCK_RAW, IPPROTO_RAW);
-	if (end->in < 0 || end->out < 0)
+	if (end->in < 0 || end->out < 0 ||
+	    setsockopt(end->in, SOL_PACKET, PACKET_AUXDATA, &on, sizeof(on)))
 		die("socket");
 }
 

@@ -3,6 +3,9 @@ import { join, resolve } from "node:path";
 import type { VirtualMachine } from "@isthmus/vm";
 
 const TOOLS = resolve(import.meta.dirname, "../../../kernel/splice/test");
+const TOOL_NAMES = ["istctl", "leg", "wire"];
+/** Where they are in the guest's memory: from the host's files each start would take much longer. */
+const BIN = "/tmp/relay-tools";
 
 /**
  * Three hosts in a virtual machine: `a` and `b` reach nobody but the relay `i`, and each other through it only.
@@ -109,7 +112,6 @@ export class RelayHosts {
   readonly addresses: typeof HOSTS | typeof HOSTS_BEHIND_NATS;
   /** What the relay sees of both hosts, as words of istctl. */
   readonly sources: string;
-  readonly #bin: string;
   #cells = 0;
   #runs = 0;
   #ghosts = 0;
@@ -118,14 +120,16 @@ export class RelayHosts {
     this.vm = vm;
     this.addresses = isBehindNats ? HOSTS_BEHIND_NATS : HOSTS;
     this.sources = isBehindNats ? SOURCES_BEHIND_NATS : SOURCES;
-    this.#bin = vm.guestShare;
   }
 
   static async on(vm: VirtualMachine, { behindNats = false } = {}): Promise<RelayHosts> {
-    for (const tool of ["istctl", "leg", "wire"]) {
+    for (const tool of TOOL_NAMES) {
       execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", join(vm.share, tool), join(TOOLS, `${tool}.c`)]);
     }
-    await vm.check(behindNats ? BEHIND_NATS : PLAIN);
+    await vm.check(`
+      mkdir -p ${BIN} && cp ${TOOL_NAMES.map((tool) => `${vm.guestShare}/${tool}`).join(" ")} ${BIN}
+      ${behindNats ? BEHIND_NATS : PLAIN}
+    `);
     return new RelayHosts(vm, behindNats);
   }
 
@@ -135,12 +139,12 @@ export class RelayHosts {
 
   /** Asks the module on the relay. @throws VmError with the kernel's text */
   istctl(words: string): Promise<string> {
-    return this.vm.check(`ip netns exec i ${this.#bin}/istctl ${words}`);
+    return this.vm.check(`ip netns exec i ${BIN}/istctl ${words}`);
   }
 
   /** The kernel's refusal. */
   async refusal(words: string): Promise<string> {
-    const { status, output } = await this.vm.run(`ip netns exec i ${this.#bin}/istctl ${words}`);
+    const { status, output } = await this.vm.run(`ip netns exec i ${BIN}/istctl ${words}`);
     return status === 0 ? "not refused" : output.trim();
   }
 
@@ -172,9 +176,9 @@ export class RelayHosts {
   async legs(a: string, b: string, delayMs = 100): Promise<[string, string]> {
     const file = `/tmp/legs-${++this.#runs}`;
     const output = await this.vm.check(`
-      ip netns exec a ${this.#bin}/leg ${a} >${file}.a & pid=$!
+      ip netns exec a ${BIN}/leg ${a} >${file}.a & pid=$!
       sleep ${delayMs / 1000}
-      ip netns exec b ${this.#bin}/leg ${b} >${file}.b; status=$?
+      ip netns exec b ${BIN}/leg ${b} >${file}.b; status=$?
       wait $pid || status="$status, a $?"
       cat ${file}.a; echo ----; cat ${file}.b
       [ "$status" = 0 ] || { echo "status b $status"; exit 1; }
@@ -233,9 +237,9 @@ export class RelayHosts {
     });
     return this.vm.check(`
       set -e
-      ip netns exec i ${this.#bin}/istctl ${request}
-      ${this.#bin}/wire ${ends.join(" ")} <<'END'\n${script}\nEND
-      ip netns exec i ${this.#bin}/istctl splices ${id}
+      ip netns exec i ${BIN}/istctl ${request}
+      ${BIN}/wire ${ends.join(" ")} <<'END'\n${script}\nEND
+      ip netns exec i ${BIN}/istctl splices ${id}
     `);
   }
 
