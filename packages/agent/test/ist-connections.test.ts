@@ -88,6 +88,22 @@ describe("allocations", () => {
     expect(meeting.cells).toEqual([4]);
   });
 
+  test("say whether ports are kept on the way, and hear where a leg waits", async () => {
+    const ist = await ScriptedIst.start();
+    const { use, obtain } = setUp();
+    const meeting = use(obtain(), ist.offer());
+    await joined(meeting);
+    // Nothing on loopback changes a port.
+    expect(ist.keepsPorts).toEqual([true]);
+    const { allocation } = meeting.offer;
+    const heard: (number | undefined)[] = [];
+    for (const cell of [2, 4]) meeting.nextHalf(cell, (port) => heard.push(port));
+    ist.session.event("half", { allocation: "00000000000000ff", cell: 2, port: 1 });
+    ist.session.event("half", { allocation, cell: 2, port: 5000 });
+    ist.session.event("half", { allocation, cell: 4 });
+    await vi.waitFor(() => expect(heard).toEqual([5000, undefined]), WAIT);
+  });
+
   test("believe what came before the answer to the join, since it is newer", async () => {
     const ist = await ScriptedIst.start();
     const { use, obtain } = setUp();

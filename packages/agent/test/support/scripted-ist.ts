@@ -16,6 +16,8 @@ const LIMITS = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0,
 export class ScriptedIst {
   readonly identity: Identity;
   readonly asked: string[] = [];
+  /** Of each join, whether the daemon's NAT keeps ports. */
+  readonly keepsPorts: boolean[] = [];
   /** What comes of a `join`. */
   onJoin: (allocation: string) => Promise<void> | void = () => undefined;
   #address = "";
@@ -30,8 +32,9 @@ export class ScriptedIst {
       protocol: istDaemon,
       handlers: {
         requests: {
-          join: async (_session, { allocation }) => {
+          join: async (_session, { allocation, keepsPorts }) => {
             log("join", allocation);
+            ist.keepsPorts.push(keepsPorts);
             await ist.onJoin(allocation);
             return { side: 0, cells: CELLS, peerJoined: true, limits: LIMITS };
           },
