@@ -9,8 +9,8 @@ import { installedKernels, type Kernel } from "./kernel.ts";
 import type { KernelModule } from "./kernel-module.ts";
 import { VmError } from "./vm-error.ts";
 
-/** A guest is up in 5 to 20 s, depending on what else the host does. */
-const BOOT_MS = 180_000;
+/** A guest is up in 5 to 20 s, or in minutes when the host has no time for it. */
+const BOOT_MS = 480_000;
 const COMMAND_MS = 120_000;
 const HALT_MS = 20_000;
 const CONSOLE_TAIL = 4000;
