@@ -25,6 +25,7 @@ export function statusText(status: RelayStatus): string {
     `key        ${status.key}`,
     `addresses  ${status.addresses.join(", ")}`,
     `data path  ${dataPath.driver}: ${dataPath.reason}`,
+    ...(dataPath.problem ? [`           ${dataPath.problem}: legs meet at the stream endpoint alone`] : []),
     `use        ${status.allocations} allocations, ${status.cells} cells, ${status.splices} splices (${status.pureSplices} pure), ` +
       `${status.sessions} sessions`,
     ...brokers.map(({ fingerprint, up, problem = "connecting" }) => `ISB        ${fingerprint} ${up ? "up" : problem}`),

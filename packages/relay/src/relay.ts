@@ -37,6 +37,8 @@ import { StreamEndpoint } from "./stream/stream-endpoint.ts";
 
 /** New sessions of one source that may come at once, in seconds' worth of the rate. */
 const CONNECT_BURST_S = 10;
+/** What a data path that is away holds. */
+const NOTHING = { cells: 0, splices: 0, pureSplices: 0 };
 /** How often a draining relay looks whether its splices have finished. */
 const DRAIN_LOOK_MS = 50;
 
@@ -54,8 +56,8 @@ export interface RelayStatus {
   key: string;
   addresses: string[];
   port: number;
-  /** What moves the bytes, why that, and what it can do. */
-  dataPath: { driver: string; reason: string; capabilities: Capabilities };
+  /** What moves the bytes, why that, what it can do, and what keeps it from working at this moment. */
+  dataPath: { driver: string; reason: string; capabilities: Capabilities; problem?: string };
   brokers: { fingerprint: string; up: boolean; problem?: string }[];
   draining: boolean;
   sessions: number;
@@ -93,6 +95,8 @@ export class Relay {
   readonly #undo: (() => unknown)[] = [];
   #running: Running | undefined;
   #load: Load = { splices: 0, bytesPerSecond: 0 };
+  /** Why the data path gave no counters when it was last asked. */
+  #complaint: string | undefined;
   #measured = { bytes: 0, at: performance.now() };
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -152,12 +156,15 @@ export class Relay {
     const running = this.#running;
     if (!running) return undefined;
     const { opened, allocations, sessions, stream, address, port } = running;
-    const { cells, splices, pureSplices } = await opened.dataPath.stats();
+    const counted = await opened.dataPath.stats().catch((error: Error) => error);
+    const problem = counted instanceof Error ? { problem: counted.message } : {};
+    const { cells, splices, pureSplices } = counted instanceof Error ? NOTHING : counted;
+    const { capabilities, reason } = opened;
     return {
       key: address.key,
       addresses: address.addresses,
       port,
-      dataPath: { driver: opened.capabilities.name, reason: opened.reason, capabilities: opened.capabilities },
+      dataPath: { driver: capabilities.name, reason, capabilities, ...problem },
       brokers: running.brokers.map(({ fingerprint, isUp, problem }) => ({
         fingerprint,
         up: isUp,
@@ -379,9 +386,12 @@ export class Relay {
     if (!running) return;
     try {
       await this.#measure(running);
+      this.#complaint = undefined;
     } catch (error) {
-      this.#options.logger.warn({ err: error }, "the data path gave no counters");
-      return;
+      const { message } = error as Error;
+      // It is asked again and again, and may go on saying the same.
+      if (message !== this.#complaint) this.#options.logger.warn({ err: error }, "the data path gives no counters");
+      this.#complaint = message;
     }
     for (const broker of running.brokers) broker.tellLoad();
   }

@@ -190,3 +190,33 @@ it("takes over what a surviving data path holds, and ends what no record explain
     { timeout: 10_000 },
   );
 });
+
+it("says what keeps its data path from working, and works at the stream endpoint meanwhile", async () => {
+  class AbsentDataPath extends UserspaceDataPath {
+    isAway = false;
+
+    override async stats() {
+      if (this.isAway) throw new Error("the module is away");
+      return super.stats();
+    }
+  }
+  let dataPath: AbsentDataPath | undefined;
+  const isb = await TestIsb.start();
+  const make = (splicer: SocketSplicer) => {
+    dataPath = new AbsentDataPath({ logger: silentLogger(), splicer });
+    return dataPath;
+  };
+  const { relay } = await startRelay({ isbs: [isb.broker], load_seconds: 0.05 }, { dataPath: make });
+  await isb.held.next();
+  expect((await relay.status())?.dataPath).not.toHaveProperty("problem");
+
+  dataPath!.isAway = true;
+  const status = await relay.status();
+  expect(status).toMatchObject({ dataPath: { driver: "userspace", problem: "the module is away" }, cells: 0 });
+  const { offers } = await pairOf(isb);
+  const [legA, legB] = [dialStream(offers[0]), dialStream(offers[1])];
+  legA.write("by token");
+  expect((await legB.bytes(8)).toString()).toBe("by token");
+  dataPath!.isAway = false;
+  expect((await relay.status())?.dataPath).not.toHaveProperty("problem");
+});

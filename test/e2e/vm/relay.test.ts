@@ -284,6 +284,8 @@ describe("the control plane", () => {
     await relay.machine.check("/sbin/rmmod ist_splice");
     await ist.program.waitForOutput(/the kernel's data path was unloaded/, MACHINE_MS, from);
     await meetsAt("stream");
+    const status = await relay.read("curl", ["-sS", "http://127.0.0.1:9444/status"]);
+    expect(status).toContain('"problem":"the kernel\'s data path is not loaded"');
     await relay.machine.load(buildModule("splice", relay.machine.kernel));
     await ist.program.waitForOutput(/the kernel's data path is back/, MACHINE_MS, from);
     await meetsAt("cell");
