@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Kernel } from "./kernel.ts";
 import { VmError } from "./vm-error.ts";
@@ -16,9 +17,12 @@ export interface KernelModule {
 /** @param name of the folder in kernel/ @throws VmError with what the compiler said */
 export function buildModule(name: string, kernel: Kernel): KernelModule {
   const folder = join(KERNEL_FOLDER, name);
+  mkdirSync(join(folder, "build"), { recursive: true });
+  // Several processes may want it at once.
+  const make = ["flock", join(folder, "build/lock"), "make", "--no-print-directory", "-C", folder];
   const { status, stdout, stderr } = spawnSync(
     "nice",
-    ["-n", "10", "make", "--no-print-directory", "-C", folder, `KVERSION=${kernel.version}`, `KDIR=${kernel.build}`],
+    ["-n", "10", ...make, `KVERSION=${kernel.version}`, `KDIR=${kernel.build}`],
     { encoding: "utf8", maxBuffer: 64 * 1024 * 1024 },
   );
   const log = stdout + stderr;
