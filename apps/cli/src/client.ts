@@ -13,52 +13,71 @@ import {
   localApi,
 } from "@isthmus/protocol";
 import { isSharedFolder, requireOwnFolder } from "@isthmus/service";
+import type { z } from "zod";
 
 /** Beyond what the user asked to wait for. */
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** The daemon's local API over its Unix socket. */
-export class DaemonClient {
-  readonly #socket: string;
+/** A call of an API over a Unix socket. */
+export interface ApiCall<R extends z.ZodType> {
+  method: string;
+  path: string;
+  reply: R;
+}
 
-  constructor(socket: string) {
+/** Who is talked to. */
+export interface ApiServer {
+  /** What it is called in errors. */
+  name: string;
+  /** What starts it. */
+  program: string;
+  /** The folder of its socket is the system's, whoever it runs as. */
+  isSystem: boolean;
+}
+
+/** An API over a Unix socket that is its owner's alone. */
+export class ApiClient {
+  readonly #socket: string;
+  readonly #server: ApiServer;
+
+  constructor(socket: string, server: ApiServer) {
     this.#socket = socket;
+    this.#server = server;
   }
 
-  /** @throws IsthmusError what the daemon answered, or `disconnected` with how to start it */
-  async call<N extends Exclude<LocalApiName, "watch" | "logs">>(
-    name: N,
-    body: LocalApiInput<N>,
+  /** @throws IsthmusError what was answered, or `disconnected` with how to start what should answer */
+  async ask<R extends z.ZodType>(
+    { method, path, reply }: ApiCall<R>,
+    body: unknown,
     options: { waitMs?: number } = {},
-  ): Promise<LocalApiReply<N>> {
-    const { method, path, reply } = localApi[name];
+  ): Promise<z.infer<R>> {
     const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS + (options.waitMs ?? 0));
     const response = await this.#send(method, path, method === "GET" ? undefined : JSON.stringify(body), signal);
     const text = await readText(response).catch((error: Error) => {
       throw this.#connectError(error, signal);
     });
-    if (response.statusCode !== 200) throw errorOf(text, response.statusCode);
+    if (response.statusCode !== 200) throw this.#errorOf(text, response.statusCode);
     const parsed = reply.safeParse(parseJson(text));
     if (!parsed.success) {
       throw new IsthmusError(
         "bad-message",
-        `the daemon's answer is not understood (another version?): ${explain(parsed.error)}`,
+        `the answer of the ${this.#server.name} is not understood (another version?): ${explain(parsed.error)}`,
       );
     }
-    return parsed.data as LocalApiReply<N>;
+    return parsed.data;
   }
 
   /** Lines of a stream, until it or `signal` ends. @throws IsthmusError `disconnected` when the daemon has gone meanwhile */
   async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
     const response = await this.#send("GET", path, undefined, signal);
-    if (response.statusCode !== 200) throw errorOf(await readText(response), response.statusCode);
+    if (response.statusCode !== 200) throw this.#errorOf(await readText(response), response.statusCode);
     try {
       for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
     } catch {
       // Whether it ended well, the response itself says.
     }
     if (!response.complete && !signal.aborted) {
-      throw new IsthmusError("disconnected", `the daemon at ${this.#socket} has gone`);
+      throw new IsthmusError("disconnected", `the ${this.#server.name} at ${this.#socket} has gone`);
     }
   }
 
@@ -78,6 +97,7 @@ export class DaemonClient {
    * anybody could have made it first, and put another socket into the place of the one that was looked at.
    */
   #requireOwn(): void {
+    if (this.#server.isSystem) return;
     const folder = dirname(this.#socket);
     try {
       if (!isSharedFolder(folder)) requireOwnFolder(folder);
@@ -93,19 +113,47 @@ export class DaemonClient {
 
   #connectError(error: NodeJS.ErrnoException, signal: AbortSignal): Error {
     if ((signal.reason as Error | undefined)?.name === "TimeoutError") {
-      return new IsthmusError("timeout", "the daemon does not answer");
+      return new IsthmusError("timeout", `the ${this.#server.name} does not answer`);
     }
     if (signal.aborted) return error;
     if (error.code === "ENOENT" || error.code === "ECONNREFUSED") {
-      return new IsthmusError("disconnected", `no daemon answers at ${this.#socket}: start it with 'isthmus-daemon'`);
+      return new IsthmusError(
+        "disconnected",
+        `no ${this.#server.name} answers at ${this.#socket}: start it with '${this.#server.program}'`,
+      );
     }
     if (error.code === "EACCES") {
       return new IsthmusError("disconnected", `this user may not open ${this.#socket}`);
     }
     const what = error.syscall === "connect" ? "cannot be reached" : "has gone";
-    return new IsthmusError("disconnected", `the daemon at ${this.#socket} ${what}: ${error.message}`, {
+    return new IsthmusError("disconnected", `the ${this.#server.name} at ${this.#socket} ${what}: ${error.message}`, {
       cause: error,
     });
+  }
+
+  #errorOf(text: string, status: number | undefined): IsthmusError {
+    try {
+      const { code, message } = apiError.parse(parseJson(text));
+      return isCode(code) ? new IsthmusError(code, message) : new IsthmusError("internal", `${code}: ${message}`);
+    } catch {
+      return new IsthmusError("bad-message", `the ${this.#server.name} answered HTTP ${status}`);
+    }
+  }
+}
+
+/** The daemon's local API. */
+export class DaemonClient extends ApiClient {
+  constructor(socket: string) {
+    super(socket, { name: "daemon", program: "isthmus-daemon", isSystem: false });
+  }
+
+  /** @throws IsthmusError as of {@link ask} */
+  async call<N extends Exclude<LocalApiName, "watch" | "logs">>(
+    name: N,
+    body: LocalApiInput<N>,
+    options: { waitMs?: number } = {},
+  ): Promise<LocalApiReply<N>> {
+    return (await this.ask(localApi[name], body, options)) as LocalApiReply<N>;
   }
 }
 
@@ -120,14 +168,5 @@ function parseJson(text: string): unknown {
     return JSON.parse(text);
   } catch {
     return undefined;
-  }
-}
-
-function errorOf(text: string, status: number | undefined): IsthmusError {
-  try {
-    const { code, message } = apiError.parse(parseJson(text));
-    return isCode(code) ? new IsthmusError(code, message) : new IsthmusError("internal", `${code}: ${message}`);
-  } catch {
-    return new IsthmusError("bad-message", `the daemon answered HTTP ${status}`);
   }
 }

@@ -3,6 +3,7 @@ import { IsthmusError, type LocalApiInput, localApi, parseHostPort } from "@isth
 import { daemonSocket, formatForPeople } from "@isthmus/service";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { DaemonClient } from "./client.ts";
+import { addNatbinder } from "./natbinder.ts";
 import {
   describeService,
   describeSubscription,
@@ -320,6 +321,8 @@ program
     const answer = await client().call("rotate", {});
     show(answer, ({ fingerprint }) => print(`the key of this device is now ${fingerprint}`));
   });
+
+addNatbinder(program, show);
 
 class UsageError extends Error {}
 

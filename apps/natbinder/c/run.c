@@ -25,10 +25,13 @@
 #include "run.h"
 
 #define SOCKET_VARIABLE "ISTHMUS_NATBINDER_SOCKET"
+#define WAIT_VARIABLE "ISTHMUS_NATBINDER_WAIT_MS"
+#define USUAL_WAIT_MS 500
+#define MOST_WAIT_MS 10000
 #define STATUS_USAGE 2
 
 static const char usage[] =
-	"usage: natbinder run [--socket PATH] [--] PROGRAM [ARGUMENTS]\n"
+	"usage: natbinder run [--socket PATH] [--wait MS] [--] PROGRAM [ARGUMENTS]\n"
 	"Runs a program whose ports are mapped on the gateway.\n";
 
 /* Ends as the program has ended. */
@@ -95,14 +98,28 @@ static _Noreturn void launch(int supervisor, int signals)
 	}
 }
 
+static bool read_wait(const char *text, unsigned int *wait_ms)
+{
+	unsigned long value = USUAL_WAIT_MS;
+	char *end = "";
+
+	if (text != NULL && *text != '\0')
+		value = strtoul(text, &end, 10);
+	*wait_ms = (unsigned int)value;
+	return *end == '\0' && value <= MOST_WAIT_MS;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "socket", required_argument, NULL, 's' },
+		{ "wait", required_argument, NULL, 'w' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	const char *socket = getenv(SOCKET_VARIABLE);
+	const char *wait = getenv(WAIT_VARIABLE);
+	unsigned int wait_ms;
 	sigset_t before, all;
 	int pair[2], option, signals, keep[2];
 	pid_t supervisor;
@@ -112,13 +129,16 @@ int main(int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		}
-		if (option != 's') {
+		if (option == 's') {
+			socket = optarg;
+		} else if (option == 'w') {
+			wait = optarg;
+		} else {
 			fputs(usage, stderr);
 			return STATUS_USAGE;
 		}
-		socket = optarg;
 	}
-	if (optind == argc) {
+	if (optind == argc || !read_wait(wait, &wait_ms)) {
 		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
@@ -136,7 +156,7 @@ int main(int argc, char **argv)
 	}
 	if (supervisor == 0) {
 		close(pair[0]);
-		supervise(pair[1], socket && *socket ? socket : NULL,
+		supervise(pair[1], socket && *socket ? socket : NULL, wait_ms,
 			  argv + optind, &before);
 	}
 	signals = signalfd(-1, &all, SFD_CLOEXEC);

@@ -85,7 +85,7 @@ struct program_event {
  * left who could ask. @launcher is told of the program's start (its pidfd
  * comes along), stops and end.
  */
-_Noreturn void supervise(int launcher, const char *socket, char **command,
-			 const void *signal_mask);
+_Noreturn void supervise(int launcher, const char *socket, unsigned int wait_ms,
+			 char **command, const void *signal_mask);
 
 #endif

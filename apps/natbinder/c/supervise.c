@@ -24,8 +24,8 @@
 
 #include "run.h"
 
-/* The daemon answers within half a second; this is for one that hangs. */
-#define ANSWER_MS 510
+/* The daemon answers in time; this much more is for one that hangs. */
+#define GRACE_MS 10
 
 /* A call of bind() that waits for the daemon. */
 struct waiting {
@@ -40,6 +40,8 @@ struct waiting {
 
 static struct {
 	const char *socket;
+	/* What a program may wait in bind(). */
+	unsigned int wait_ms;
 	/* -1 when there is none. */
 	int listener, daemon, launcher, signals;
 	pid_t program;
@@ -143,7 +145,7 @@ static bool pass_on(struct waiting *one)
 	if (one->holder >= 0) {
 		one->call = state.call->id;
 		one->number = ++state.last_number;
-		one->deadline_ms = now_ms() + ANSWER_MS;
+		one->deadline_ms = now_ms() + state.wait_ms + GRACE_MS;
 		one->next = NULL;
 		*state.last = one;
 		state.last = &one->next;
@@ -340,8 +342,8 @@ static void find_network(void)
 	}
 }
 
-void supervise(int launcher, const char *socket, char **command,
-	       const void *signal_mask)
+void supervise(int launcher, const char *socket, unsigned int wait_ms,
+	       char **command, const void *signal_mask)
 {
 	struct program_event started = { .what = PROGRAM_STARTED };
 	int pair[2], keep[3], pidfd;
@@ -349,6 +351,7 @@ void supervise(int launcher, const char *socket, char **command,
 
 	state.launcher = launcher;
 	state.socket = socket;
+	state.wait_ms = wait_ms;
 	/* What daemonises stays below us: Yama allows a look at those alone. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	allocate();

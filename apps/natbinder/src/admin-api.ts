@@ -1,11 +1,14 @@
 import { type Binding, irrelevance, type Policy, type PortEntry, type StateFile } from "@isthmus/binding";
 import { ownAddresses, type PortMapper, PortmapError } from "@isthmus/portmap";
 import {
+  type Code,
   explain as explainIssue,
+  IsthmusError,
   type NatbinderExplanation,
   type NatbinderPort,
   type NatbinderStatus,
   natbinderAdmin,
+  toIsthmusError,
 } from "@isthmus/protocol";
 import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
 import { type FastifyInstance, fastify } from "fastify";
@@ -31,16 +34,8 @@ interface PortName {
   port: number;
 }
 
-class AdminError extends Error {
-  readonly status: number;
-  readonly code: string;
-
-  constructor(status: number, code: string, message: string) {
-    super(message);
-    this.status = status;
-    this.code = code;
-  }
-}
+/** What each code is in HTTP. */
+const STATUS: Partial<Record<Code, number>> = { "bad-request": 400, "port-taken": 409, internal: 500 };
 
 /** Natbinder's admin API as a Fastify app, not listening yet. */
 export function createAdminApi(options: AdminApiOptions): FastifyInstance {
@@ -68,7 +63,7 @@ export function createAdminApi(options: AdminApiOptions): FastifyInstance {
     map: async (name: PortName): Promise<NatbinderPort> => {
       const answer = await binding.map({ ...name, namespace: "" }, { socket: adminOwner(name), program: "admin" });
       if (answer.answer === "failed") {
-        throw new AdminError(409, "conflict", `the port belongs to ${answer.holder ?? "another host"}`);
+        throw new IsthmusError("port-taken", `the port belongs to ${answer.holder ?? "another host"}`);
       }
       return reportOf(portAt(name)!);
     },
@@ -76,13 +71,11 @@ export function createAdminApi(options: AdminApiOptions): FastifyInstance {
       const owners = portAt(name)?.owners ?? [];
       if (!owners.some(({ socket }) => socket === adminOwner(name))) {
         const [owner] = owners;
-        throw owner
-          ? new AdminError(
-              409,
-              "in-use",
-              `${owner.program} (process ${owner.pid}) has the port: end it, or exclude the port in the configuration`,
-            )
-          : new AdminError(404, "not-mapped", "nobody has asked for that port");
+        if (!owner) throw new IsthmusError("bad-request", "nobody has asked for that port");
+        throw new IsthmusError(
+          "port-taken",
+          `${owner.program} (process ${owner.pid}) has the port: end it, or exclude the port in the configuration`,
+        );
       }
       binding.close("", adminOwner(name));
       return {};
@@ -97,20 +90,18 @@ export function createAdminApi(options: AdminApiOptions): FastifyInstance {
       url: path,
       handler: async (request) => {
         const parsed = schema.safeParse(request.body ?? {});
-        if (!parsed.success) throw new AdminError(400, "bad-request", explainIssue(parsed.error));
+        if (!parsed.success) throw new IsthmusError("bad-request", explainIssue(parsed.error));
         return (call as (body: unknown) => unknown)(parsed.data);
       },
     });
   }
   addHealthRoutes(app, { metrics, ready: () => (mapper.gateway ? undefined : "no gateway answers") });
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
-    if (error instanceof AdminError) {
-      return reply.status(error.status).send({ code: error.code, message: error.message });
-    }
-    const status = error.statusCode ?? 500;
-    if (status >= 500) logger.error({ err: error }, "an admin request failed");
-    const message = status >= 500 ? "an error of natbinder's own: see its log" : error.message;
-    return reply.status(status).send({ code: status >= 500 ? "internal" : "bad-request", message });
+    // Fastify's own complaints (no JSON, too large) are the caller's fault as well.
+    const isFastify = error.statusCode !== undefined && error.statusCode < 500;
+    const known = isFastify ? new IsthmusError("bad-request", error.message) : toIsthmusError(error);
+    if (known.code === "internal") logger.error({ err: error }, "an admin request failed");
+    return reply.status(STATUS[known.code] ?? 502).send({ code: known.code, message: known.message });
   });
   return app;
 }

@@ -32,6 +32,12 @@ export const configSchema = z.object({
     .min(1)
     .default([...GATEWAY_KINDS])
     .meta({ description: "what gateways are asked by, the most preferred first" }),
+  wait_ms: z
+    .int()
+    .min(50)
+    .max(10_000)
+    .default(500)
+    .meta({ description: "what a program may wait in bind(); `natbinder run` has the same setting" }),
   lease_seconds: z
     .int()
     .min(60)

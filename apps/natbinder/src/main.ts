@@ -55,6 +55,7 @@ program
   .command("run")
   .description("run a program whose ports are mapped when it binds them, and unmapped when it lets go of them")
   .option("--socket <path>", "where natbinder is asked (default: this host's, then this user's)")
+  .option("--wait <ms>", "what the program may wait in bind() (default: 500); ISTHMUS_NATBINDER_WAIT_MS is the same")
   .argument("<program>", "as it would be started without")
   .argument("[arguments...]", "those of the program")
   .allowUnknownOption()

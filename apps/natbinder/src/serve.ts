@@ -43,6 +43,7 @@ export async function serve(config: Config): Promise<void> {
     file,
     logger,
     whatIsOpen: () => open.whatIsOpen(),
+    answerMs: config.wait_ms,
     leaseSeconds: config.lease_seconds,
     mostSocketsPerUser: config.most_sockets_per_user,
   });

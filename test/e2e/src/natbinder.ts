@@ -65,6 +65,7 @@ export class Natbinder {
       uid: ORDINARY_UID,
       stdin: "pipe",
       ...options,
+      env: { ...this.#env, ...options.env },
     });
   }
 

@@ -38,10 +38,12 @@ const binders: Binder[] = [];
 
 beforeAll(async () => {
   lab = await Lab.create();
-  home = await lab.home({ name: "home", nat: "port-restricted", hosts: ["alice", "bob"] });
+  home = await lab.home({ name: "home", nat: "port-restricted", hosts: ["alice", "bob", "carol"] });
   [, gateway] = await Promise.all([lab.host("outside"), HomeGateway.start(home)]);
   program = buildBinder(lab.node("alice").folder);
-  [mine, theirs] = [new Natbinder(lab.node("alice")), new Natbinder(lab.node("bob"))];
+  // On a busy machine half a second may be over before the gateway has said whose a port is.
+  const env = { ISTHMUS_NATBINDER_WAIT_MS: "10000" };
+  [mine, theirs] = [new Natbinder(lab.node("alice"), { env }), new Natbinder(lab.node("bob"), { env })];
   await Promise.all([mine.start(), theirs.start()]);
 });
 afterAll(() => lab?.destroy());
@@ -172,13 +174,14 @@ describe("a port is unmapped when its last socket is gone", () => {
 describe("a gateway that hangs", () => {
   it("holds a bind up for half a second, the port is the program's meanwhile, and it is mapped in the end", async () => {
     const pid = Number(readFileSync(gateway.pidFile, "utf8"));
-    const [one, other] = [binder(), plainBinder(lab.node("alice"))];
+    const carols = await new Natbinder(lab.node("carol")).start();
+    const [one, other] = [binder(carols), plainBinder(lab.node("carol"))];
     const [socket, gone, loser] = [await one.open("udp4"), await one.open("udp4"), await other.open("udp4")];
     process.kill(pid, "SIGSTOP");
     try {
       const binding = one.bind(socket, 12_070);
       await until("the port is taken", async () => {
-        return (await lab.node("alice").read("ss", ["-Hlun", "sport = :12070"])) !== "" || undefined;
+        return (await lab.node("carol").read("ss", ["-Hlun", "sport = :12070"])) !== "" || undefined;
       });
       expect(await other.bind(loser, 12_070, "127.0.0.1")).toMatchObject({ result: "EADDRINUSE" });
       const { result, milliseconds } = await binding;
@@ -190,8 +193,11 @@ describe("a gateway that hangs", () => {
     } finally {
       process.kill(pid, "SIGCONT");
     }
-    await mine.portsAre(["udp 12070"], 20_000);
+    await carols.portsAre(["udp 12070"], 20_000);
     await until("the gateway has that one alone", async () => (await entries()).length === 1 || undefined);
+    await one.program.destroy();
+    await carols.portsAre([]);
+    await carols.stop();
   });
 });
 
@@ -208,7 +214,7 @@ describe("natbinder itself", () => {
     // Without it a bind is as ever.
     const { result, milliseconds } = await one.bind(await one.open("tcp4"), 12_082);
     expect(result).toBe("ok");
-    expect(milliseconds).toBeLessThan(ANSWER_MS / 2);
+    expect(milliseconds).toBeLessThan(ANSWER_MS);
     await mine.start();
     await mine.portsAre(["tcp 12080", "udp 12080"]);
     expect((await entries()).map((entry) => entry.split(" ", 2).join(" "))).toEqual(["tcp 12080", "udp 12080"]);
@@ -223,7 +229,7 @@ describe("natbinder itself", () => {
     const one = binder();
     const { result, milliseconds } = await one.bind(await one.open("tcp4"), 12_090);
     expect(result).toBe("ok");
-    expect(milliseconds).toBeLessThan(ANSWER_MS / 2);
+    expect(milliseconds).toBeLessThan(ANSWER_MS);
     await gateway.startAgain();
     await mine.portsAre(["tcp 12090"]);
     expect(await entries()).toHaveLength(1);

@@ -1,0 +1,126 @@
+import {
+  type NatbinderExplanation,
+  type NatbinderPort,
+  type NatbinderStatus,
+  natbinderAdmin,
+  type Transport,
+} from "@isthmus/protocol";
+import { natbinderAdminSocket } from "@isthmus/service";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { ApiClient } from "./client.ts";
+import { foreign, print, table } from "./print.ts";
+
+/** Between two tables of `status --follow`. */
+const FOLLOW_MS = 1000;
+const CLEAR_SCREEN = "\x1b[H\x1b[J";
+
+interface PortName {
+  protocol: Transport;
+  port: number;
+}
+
+/** Adds `isthmus natbinder`, the commands of the natbinder of this host. */
+export function addNatbinder(program: Command, show: <T>(answer: T, forPeople: (answer: T) => void) => void): void {
+  const natbinder = program
+    .command("natbinder")
+    .description("the ports that natbinder maps on the gateway for programs of this host")
+    .addOption(
+      new Option("--admin-socket <path>", "natbinder's admin socket")
+        .env("ISTHMUS_NATBINDER_ADMIN_SOCKET")
+        .default(natbinderAdminSocket(), "this host's, or else this user's"),
+    );
+
+  function client(): ApiClient {
+    const { adminSocket } = natbinder.opts<{ adminSocket: string }>();
+    const isSystem = adminSocket.startsWith("/run/isthmus-natbinder/");
+    return new ApiClient(adminSocket, { name: "natbinder", program: "natbinder", isSystem });
+  }
+
+  natbinder
+    .command("status")
+    .description("which ports are mapped, and for which programs")
+    .option("-f, --follow", "again each second, until Ctrl-C")
+    .action(async ({ follow }: { follow?: boolean }) => {
+      for (;;) {
+        const status = await client().ask(natbinderAdmin.status, {});
+        if (follow && process.stdout.isTTY) process.stdout.write(CLEAR_SCREEN);
+        show(status, printStatus);
+        if (!follow) return;
+        await new Promise((resolve) => setTimeout(resolve, FOLLOW_MS));
+      }
+    });
+
+  natbinder
+    .command("map")
+    .description("map a port of this host until it is unmapped, whoever listens there")
+    .argument("<port>", "PORT, or PORT/udp", portName)
+    .action(async (name: PortName) => {
+      show(await client().ask(natbinderAdmin.map, name), (port) => print(ports([port])));
+    });
+
+  natbinder
+    .command("unmap")
+    .description("take back what 'isthmus natbinder map' did")
+    .argument("<port>", "PORT, or PORT/udp", portName)
+    .action(async (name: PortName) => {
+      show(await client().ask(natbinderAdmin.unmap, name), () => print("unmapped"));
+    });
+
+  natbinder
+    .command("explain")
+    .description("what is known about a port: who wants it, what the gateway has, and why it is not mapped")
+    .argument("<port>", "PORT, or PORT/udp", portName)
+    .action(async (name: PortName) => show(await client().ask(natbinderAdmin.explain, name), printExplanation));
+}
+
+function portName(text: string): PortName {
+  const match = /^(\d{1,5})(?:\/(tcp|udp))?$/.exec(text);
+  const port = Number(match?.[1]);
+  if (!match || port < 1 || port > 65_535) throw new InvalidArgumentError("is not PORT, PORT/tcp or PORT/udp");
+  return { protocol: match[2] === "udp" ? "udp" : "tcp", port };
+}
+
+function printStatus({ gateway, diskTrouble, ports: all }: NatbinderStatus): void {
+  print(
+    gateway
+      ? `gateway  ${gateway.address} (${gateway.kind}), to the world ${gateway.externalAddress ?? "unknown"}`
+      : "gateway  none answers: binds are as ever",
+  );
+  if (diskTrouble) print(`note     what is mapped is not written to disk: ${diskTrouble}`);
+  if (all.length > 0) print(`\n${ports(all)}`);
+}
+
+function ports(all: readonly NatbinderPort[]): string {
+  return table(
+    ["PORT", "STATE", "LEASE LEFT", "PROGRAM", "PROCESS", "USER", "SINCE"],
+    all.flatMap(({ protocol, port, state, reason, leaseLeftS, owners }) => {
+      const head = [
+        `${port}/${protocol}`,
+        reason ? `${state} (${reason})` : state,
+        leaseLeftS === undefined ? "" : `${leaseLeftS} s`,
+      ];
+      if (owners.length === 0) return [head];
+      return owners.map(({ program, pid, uid, since, byAdmin }) =>
+        byAdmin ? [...head, "(by hand)", "", "", since] : [...head, foreign(program), String(pid), String(uid), since],
+      );
+    }),
+  );
+}
+
+function printExplanation({ protocol, port, wanted, excluded, entry, entryUnknown }: NatbinderExplanation): void {
+  print(`${port}/${protocol}: ${wanted ? wanted.state : "nobody here has asked for it"}`);
+  if (wanted?.reason) print(`  the gateway said   ${wanted.reason}`);
+  for (const { program, pid, uid, byAdmin } of wanted?.owners ?? []) {
+    print(
+      `  wanted by          ${byAdmin ? "'isthmus natbinder map'" : `${foreign(program)}, process ${pid}, user ${uid}`}`,
+    );
+  }
+  if (excluded) print(`  left alone         ${excluded}`);
+  if (entryUnknown) print(`  the gateway's list cannot be looked at: ${foreign(entryUnknown)}`);
+  else if (entry) {
+    const whose = entry.own ? "this host" : entry.address;
+    print(
+      `  the gateway has    ${whose}, port ${entry.port}, '${foreign(entry.description)}', ${entry.leaseLeftS} s left`,
+    );
+  } else print("  the gateway has    nothing there");
+}
