@@ -127,9 +127,54 @@ bool ist_source_address(struct net *net, struct ist_tuple *tuple, int ifindex)
 	return true;
 }
 
-void ist_leg_forget_route(struct ist_leg *leg)
+void ist_leg_forget_routes(struct ist_leg *leg)
 {
 	dst_release(unrcu_pointer(xchg(&leg->dst, NULL)));
+	dst_release(unrcu_pointer(xchg(&leg->input, NULL)));
+}
+
+/**
+ * ist_leg_learn_input() - remember the route by which a packet came here
+ * @splice: splice
+ * @leg: of it, by which the packet came
+ * @skb: the packet
+ *
+ * Those that follow it by the same device need not look it up, nor whether
+ * their source may come from there, as with connected sockets.
+ */
+void ist_leg_learn_input(struct ist_splice *splice, struct ist_leg *leg,
+			 struct sk_buff *skb)
+{
+	struct dst_entry *dst = skb_dst(skb), *old;
+
+	if (likely(dst == rcu_access_pointer(leg->input) &&
+		   READ_ONCE(leg->input_ifindex) == skb->skb_iif))
+		return;
+	if (!dst || !dst_hold_safe(dst))
+		return;
+	spin_lock(&splice->lock);
+	if (splice->dead) {
+		old = dst;
+	} else {
+		old = rcu_dereference_protected(leg->input, true);
+		if (leg->family == AF_INET6)
+			WRITE_ONCE(leg->input_cookie,
+				   rt6_get_cookie((struct rt6_info *)dst));
+		WRITE_ONCE(leg->input_ifindex, skb->skb_iif);
+		rcu_assign_pointer(leg->input, dst);
+	}
+	spin_unlock(&splice->lock);
+	dst_release(old);
+}
+
+/* Gives a packet the route of those before it, if it is still good. */
+void ist_leg_route_input(const struct ist_leg *leg, struct sk_buff *skb)
+{
+	struct dst_entry *dst = rcu_dereference(leg->input);
+
+	if (dst && READ_ONCE(leg->input_ifindex) == skb->skb_iif &&
+	    !skb_dst(skb) && dst_check(dst, READ_ONCE(leg->input_cookie)))
+		skb_dst_set_noref(skb, dst);
 }
 
 /* The sender learns what fits, on its own side of the translation. */

@@ -3,7 +3,8 @@
  * Where packets come in: behind the administrator's INPUT rules, defragmented,
  * with a route on them. A second hook before connection tracking keeps it off
  * splices: packets that are taken away here never reach the place where they
- * would be confirmed, so that each would be judged as a first one.
+ * would be confirmed, so that each would be judged as a first one. It also knows
+ * their way already, which spares them the search for a route and for a socket.
  */
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
@@ -17,6 +18,7 @@
 #include <net/netfilter/ipv6/nf_defrag_ipv6.h>
 #include <net/netfilter/nf_conntrack.h>
 
+#include "flow.h"
 #include "splice.h"
 
 /* The ports, which TCP and UDP have at the same place. */
@@ -88,7 +90,7 @@ static unsigned int ist_input(struct ist_net *in, struct ist_packet *packet,
 		return NF_ACCEPT;
 	if (!ist_packet_ports(packet, proto))
 		return NF_ACCEPT;
-	leg = rhashtable_lookup(&in->flows, &packet->tuple, ist_flow_params);
+	leg = ist_flow_find(in, &packet->tuple);
 	if (leg)
 		return ist_splice_input(in, leg, packet);
 	return ist_cell_input(in, packet);
@@ -114,15 +116,19 @@ static unsigned int ist_local_in6(void *priv, struct sk_buff *skb,
 			   ist_input(ist_net(state->net), &packet, proto);
 }
 
-static void ist_untrack(struct ist_net *in, struct ist_packet *packet,
-			int proto)
+static void ist_steer(struct ist_net *in, struct ist_packet *packet, int proto)
 {
+	struct ist_leg *leg;
+
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return;
 	if (skb_nfct(packet->skb) || !ist_packet_ports(packet, proto))
 		return;
-	if (rhashtable_lookup(&in->flows, &packet->tuple, ist_flow_params))
-		nf_ct_set(packet->skb, NULL, IP_CT_UNTRACKED);
+	leg = ist_flow_find(in, &packet->tuple);
+	if (!leg)
+		return;
+	nf_ct_set(packet->skb, NULL, IP_CT_UNTRACKED);
+	ist_leg_route_input(leg, packet->skb);
 }
 
 static unsigned int ist_pre_routing4(void *priv, struct sk_buff *skb,
@@ -132,7 +138,7 @@ static unsigned int ist_pre_routing4(void *priv, struct sk_buff *skb,
 	int proto = ist_packet_parse4(&packet, skb);
 
 	if (proto >= 0)
-		ist_untrack(ist_net(state->net), &packet, proto);
+		ist_steer(ist_net(state->net), &packet, proto);
 	return NF_ACCEPT;
 }
 
@@ -143,7 +149,7 @@ static unsigned int ist_pre_routing6(void *priv, struct sk_buff *skb,
 	int proto = ist_packet_parse6(&packet, skb);
 
 	if (proto >= 0)
-		ist_untrack(ist_net(state->net), &packet, proto);
+		ist_steer(ist_net(state->net), &packet, proto);
 	return NF_ACCEPT;
 }
 

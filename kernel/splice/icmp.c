@@ -14,6 +14,7 @@
 #include <net/ipv6.h>
 #include <net/route.h>
 
+#include "flow.h"
 #include "splice.h"
 #include "trace.h"
 
@@ -315,7 +316,7 @@ unsigned int ist_icmp_input(struct ist_net *in, struct ist_packet *packet,
 	if (!(packet->family == AF_INET ? ist_icmp_parse4(&error, packet) :
 					  ist_icmp_parse6(&error, packet)))
 		return NF_ACCEPT;
-	leg = rhashtable_lookup(&in->flows, &error.tuple, ist_flow_params);
+	leg = ist_flow_find(in, &error.tuple);
 	if (!leg)
 		return NF_ACCEPT;
 	if (nf_checksum(packet->skb, NF_INET_LOCAL_IN, packet->offset, proto,

@@ -3,6 +3,7 @@
 #include <linux/module.h>
 #include <net/netns/generic.h>
 
+#include "flow.h"
 #include "splice.h"
 
 #if !IS_BUILTIN(CONFIG_IPV6)

@@ -6,15 +6,9 @@
 #include <linux/udp.h>
 
 #include "compat.h"
+#include "flow.h"
 #include "splice.h"
 #include "trace.h"
-
-const struct rhashtable_params ist_flow_params = {
-	.head_offset		= offsetof(struct ist_leg, node),
-	.key_offset		= offsetof(struct ist_leg, tuple),
-	.key_len		= sizeof_field(struct ist_leg, tuple),
-	.automatic_shrinking	= true,
-};
 
 static struct kmem_cache *ist_splice_cache;
 
@@ -264,7 +258,7 @@ void ist_splice_kill(struct ist_splice *splice, enum ist_reason reason,
 	for (side = 0; side < IST_SIDES; side++) {
 		if (reset && splice->proto == IPPROTO_TCP)
 			ist_send_rst(in->net, splice, side);
-		ist_leg_forget_route(&splice->leg[side]);
+		ist_leg_forget_routes(&splice->leg[side]);
 	}
 	if (timer_delete(&splice->timer))
 		ist_splice_put(splice);
@@ -444,6 +438,7 @@ unsigned int ist_splice_output(struct ist_splice *splice, u8 side,
 	    READ_ONCE(splice->tcp.state) != IST_STATE_CLOSED)
 		WRITE_ONCE(splice->heard, now);
 
+	ist_leg_learn_input(splice, leg, packet->skb);
 	reason = ist_forward(alloc->in->net, splice, side, packet);
 	if (unlikely(reason))
 		return ist_splice_drop(splice, packet, reason);

@@ -267,7 +267,10 @@ struct ist_cell {
  * @listed: it is in the table
  * @ifindex: where its remote end can be reached, 0 by route
  * @cookie: of @dst
+ * @input_cookie: of @input
+ * @input_ifindex: the device by which packets came that had @input
  * @dst: route to its remote end, RCU
+ * @input: route of packets that arrive here, RCU
  * @packets: that arrived here and were forwarded
  * @bytes: likewise, payload
  *
@@ -283,7 +286,10 @@ struct ist_leg {
 	bool listed;
 	int ifindex;
 	u32 cookie;
+	u32 input_cookie;
+	int input_ifindex;
 	struct dst_entry __rcu *dst;
+	struct dst_entry __rcu *input;
 	atomic64_t packets;
 	atomic64_t bytes;
 };
@@ -411,7 +417,6 @@ bool ist_cell_listens(struct ist_net *in, const struct ist_tuple *tuple);
 unsigned int ist_cell_input(struct ist_net *in, struct ist_packet *packet);
 
 /* splice.c */
-extern const struct rhashtable_params ist_flow_params;
 int ist_splice_cache_create(void);
 void ist_splice_cache_destroy(void);
 struct ist_splice *ist_splice_create(struct ist_cell *cell,
@@ -430,7 +435,10 @@ unsigned int ist_splice_output(struct ist_splice *splice, u8 side,
 /* forward.c */
 struct dst_entry *ist_leg_route(struct net *net, struct ist_splice *splice,
 				u8 side);
-void ist_leg_forget_route(struct ist_leg *leg);
+void ist_leg_forget_routes(struct ist_leg *leg);
+void ist_leg_learn_input(struct ist_splice *splice, struct ist_leg *leg,
+			 struct sk_buff *skb);
+void ist_leg_route_input(const struct ist_leg *leg, struct sk_buff *skb);
 bool ist_source_address(struct net *net, struct ist_tuple *tuple, int ifindex);
 enum ist_reason ist_forward(struct net *net, struct ist_splice *splice, u8 side,
 			    struct ist_packet *packet);
