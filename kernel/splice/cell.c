@@ -149,7 +149,8 @@ static void ist_cell_end_receivers(struct ist_cell *cell,
 	for (;;) {
 		spin_lock(&cell->lock);
 		splice = list_first_entry_or_null(&cell->receivers,
-						  struct ist_splice, receiver);
+						  struct ist_splice,
+						  udp.receiver);
 		if (splice)
 			refcount_inc(&splice->refs);
 		spin_unlock(&cell->lock);
@@ -204,9 +205,9 @@ void ist_cell_release_udp(struct ist_cell *cell, struct ist_splice *splice)
 	spin_lock(&cell->lock);
 	if (cell->udp == splice)
 		cell->udp = NULL;
-	if (!list_empty(&splice->receiver)) {
-		list_del_rcu(&splice->receiver);
-		INIT_LIST_HEAD(&splice->receiver);
+	if (!list_empty(&splice->udp.receiver)) {
+		list_del_rcu(&splice->udp.receiver);
+		INIT_LIST_HEAD(&splice->udp.receiver);
 		cell->n_receivers--;
 	}
 	spin_unlock(&cell->lock);
@@ -453,7 +454,7 @@ static void ist_fanout_join_group(struct ist_cell *cell)
 		return;
 	}
 	cell->udp = splice;
-	list_add_tail_rcu(&splice->receiver, &cell->receivers);
+	list_add_tail_rcu(&splice->udp.receiver, &cell->receivers);
 	cell->n_receivers++;
 	ist_splice_put(splice);
 }
@@ -486,7 +487,7 @@ static unsigned int ist_fanout_source(struct ist_cell *cell,
 	if (!is_source)
 		return ist_cell_drop(cell, packet, IST_REASON_FOREIGN);
 
-	list_for_each_entry_rcu(splice, &cell->receivers, receiver) {
+	list_for_each_entry_rcu(splice, &cell->receivers, udp.receiver) {
 		copy.skb = skb_clone(packet->skb, GFP_ATOMIC);
 		if (!copy.skb) {
 			ist_count_dropped(cell->alloc->in,
@@ -520,7 +521,7 @@ static unsigned int ist_fanout_receiver(struct ist_cell *cell,
 						   &receiver, &refusal);
 	}
 	if (splice) {
-		list_add_tail_rcu(&splice->receiver, &cell->receivers);
+		list_add_tail_rcu(&splice->udp.receiver, &cell->receivers);
 		cell->n_receivers++;
 	}
 	spin_unlock(&cell->lock);

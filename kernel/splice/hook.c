@@ -120,9 +120,15 @@ static void ist_steer(struct ist_net *in, struct ist_packet *packet, int proto)
 {
 	struct ist_leg *leg;
 
+	if (skb_nfct(packet->skb))
+		return;
+	/* What it quotes was never tracked: it would be found invalid. */
+	if ((proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6) &&
+	    ist_icmp_concerns(in, packet, proto))
+		nf_ct_set(packet->skb, NULL, IP_CT_UNTRACKED);
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return;
-	if (skb_nfct(packet->skb) || !ist_packet_ports(packet, proto))
+	if (!ist_packet_ports(packet, proto))
 		return;
 	leg = ist_flow_find(in, &packet->tuple);
 	if (!leg)

@@ -302,6 +302,23 @@ static void ist_icmp_relay(struct net *net, struct ist_splice *splice, u8 side,
 		 leg->family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
+static bool ist_icmp_parse(struct ist_icmp_error *error,
+			   struct ist_packet *packet, u8 proto)
+{
+	if (packet->family == AF_INET)
+		return proto == IPPROTO_ICMP && ist_icmp_parse4(error, packet);
+	return proto == IPPROTO_ICMPV6 && ist_icmp_parse6(error, packet);
+}
+
+/* Whether it is about a splice. Called in a reading section of RCU. */
+bool ist_icmp_concerns(struct ist_net *in, struct ist_packet *packet, u8 proto)
+{
+	struct ist_icmp_error error = {};
+
+	return ist_icmp_parse(&error, packet, proto) &&
+	       ist_flow_find(in, &error.tuple);
+}
+
 unsigned int ist_icmp_input(struct ist_net *in, struct ist_packet *packet,
 			    u8 proto)
 {
@@ -310,11 +327,7 @@ unsigned int ist_icmp_input(struct ist_net *in, struct ist_packet *packet,
 	struct ist_leg *leg;
 	u8 side, family;
 
-	if (proto != (packet->family == AF_INET ? IPPROTO_ICMP :
-						  IPPROTO_ICMPV6))
-		return NF_ACCEPT;
-	if (!(packet->family == AF_INET ? ist_icmp_parse4(&error, packet) :
-					  ist_icmp_parse6(&error, packet)))
+	if (!ist_icmp_parse(&error, packet, proto))
 		return NF_ACCEPT;
 	leg = ist_flow_find(in, &error.tuple);
 	if (!leg)

@@ -89,8 +89,8 @@ static void ist_splice_free(struct rcu_head *rcu)
 {
 	struct ist_splice *splice = container_of(rcu, struct ist_splice, rcu);
 
-	if (splice->cell)
-		ist_cell_put(splice->cell);
+	if (splice->proto == IPPROTO_UDP)
+		ist_cell_put(splice->udp.cell);
 	ist_alloc_put(splice->alloc);
 	kmem_cache_free(ist_splice_cache, splice);
 }
@@ -151,7 +151,6 @@ struct ist_splice *ist_splice_create(struct ist_cell *cell,
 	refcount_set(&splice->refs, 2);
 	spin_lock_init(&splice->lock);
 	timer_setup(&splice->timer, ist_splice_timer, 0);
-	INIT_LIST_HEAD(&splice->receiver);
 	splice->alloc = alloc;
 	splice->id = atomic64_inc_return(&in->next_splice);
 	splice->created = get_jiffies_64();
@@ -170,7 +169,8 @@ struct ist_splice *ist_splice_create(struct ist_cell *cell,
 	} else {
 		splice->tcp.state = IST_STATE_ESTABLISHED;
 		refcount_inc(&cell->refs);
-		splice->cell = cell;
+		splice->udp.cell = cell;
+		INIT_LIST_HEAD(&splice->udp.receiver);
 	}
 	refcount_inc(&alloc->refs);
 
@@ -253,8 +253,8 @@ void ist_splice_kill(struct ist_splice *splice, enum ist_reason reason,
 	atomic_dec(&in->lingering);
 
 	ist_splice_unlist(splice);
-	if (splice->cell)
-		ist_cell_release_udp(splice->cell, splice);
+	if (splice->proto == IPPROTO_UDP)
+		ist_cell_release_udp(splice->udp.cell, splice);
 	for (side = 0; side < IST_SIDES; side++) {
 		if (reset && splice->proto == IPPROTO_TCP)
 			ist_send_rst(in->net, splice, side);

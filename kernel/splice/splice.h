@@ -295,16 +295,27 @@ struct ist_leg {
 };
 
 /**
+ * struct ist_udp - what a UDP splice keeps where one of TCP keeps its ends
+ * @cell: where it holds its place
+ * @receiver: in ist_cell.receivers, of a fan-out
+ */
+struct ist_udp {
+	struct ist_cell *cell;
+	struct list_head receiver;
+};
+
+static_assert(sizeof(struct ist_udp) <= offsetof(struct ist_connection, state));
+
+/**
  * struct ist_splice - two legs
  * @leg: by side
  * @tcp: core's state; of a UDP splice, the state alone
+ * @udp: of a UDP splice, over what else is in @tcp
  * @heard: jiffies of the newest packet
  * @rcu: for freeing
  * @refs: references
  * @alloc: whose it is
- * @cell: where a UDP splice holds its place, or NULL
  * @node: in ist_alloc.splices
- * @receiver: in ist_cell.receivers, of a fan-out
  * @id: unique in the namespace
  * @created: jiffies
  * @syn_ack_at: jiffies of the next repetition
@@ -320,14 +331,15 @@ struct ist_leg {
  */
 struct ist_splice {
 	struct ist_leg leg[IST_SIDES];
-	struct ist_connection tcp;
+	union {
+		struct ist_connection tcp;
+		struct ist_udp udp;
+	};
 	unsigned long heard;
 	struct rcu_head rcu;
 	refcount_t refs;
 	struct ist_alloc *alloc;
-	struct ist_cell *cell;
 	struct list_head node;
-	struct list_head receiver;
 	u64 id;
 	u64 created;
 	unsigned long syn_ack_at;
@@ -451,6 +463,7 @@ int ist_send(struct net *net, struct ist_splice *splice, u8 side,
 struct sk_buff *ist_answer_skb(u32 length);
 
 /* icmp.c */
+bool ist_icmp_concerns(struct ist_net *in, struct ist_packet *packet, u8 proto);
 unsigned int ist_icmp_input(struct ist_net *in, struct ist_packet *packet,
 			    u8 proto);
 
