@@ -11,7 +11,7 @@ import { OpenSockets } from "./open-sockets.ts";
 /** Two would take each other's mappings for forgotten ones. */
 const LOCK = "isthmus-natbinder";
 
-export function policyOf({ dual_stack, exclude, program }: Config): Policy {
+function policyOf({ dual_stack, exclude, program }: Config): Policy {
   return policySchema.parse({ dualStack: dual_stack, exclusions: exclude, programs: program });
 }
 

@@ -7,19 +7,19 @@ const FIRST_UNPRIVILEGED_PORT = 1024;
 const port = z.int().min(1).max(65_535);
 
 const exclusion = z.strictObject({
-  /** @default both */
-  protocol: z.enum(["tcp", "udp"]).optional(),
-  port,
-  /** The last of a range that begins with `port`. @default port */
-  to: port.optional(),
+  protocol: z.enum(["tcp", "udp"]).optional().meta({ description: "both, if it is not said" }),
+  port: port.meta({ description: "the port, or the first of a range" }),
+  to: port.optional().meta({ description: "the last of the range" }),
 });
 
 const programRule = z.strictObject({
-  /** The program's name as the kernel has it: at most 15 characters. `*` stands for any. */
-  program: z.string().min(1).max(15),
-  /** Of the user who runs it. @default any */
-  uid: z.int().nonnegative().optional(),
-  map: z.boolean(),
+  program: z
+    .string()
+    .min(1)
+    .max(15)
+    .meta({ description: "its name as the kernel has it, at most 15 characters; `*` stands for any" }),
+  uid: z.int().nonnegative().optional().meta({ description: "of the user who runs it; any, if it is not said" }),
+  map: z.boolean().meta({ description: "whether its ports are mapped" }),
 });
 
 /** Which binds become mappings. */

@@ -1,6 +1,7 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PortMapper, type PortMapperOptions } from "@isthmus/portmap";
 import { expect, it, onTestFinished } from "vitest";
@@ -12,8 +13,8 @@ const SECONDS = process.env.ISTHMUS_FULL === "1" ? 60 : 4;
 /** What the gateway takes for each answer. */
 const GATEWAY_MS = 30;
 const LIMIT_MS = 500;
-/** On a machine that does something else meanwhile a timer is late. */
-const FORGIVEN_MS = 500;
+/** What an answer that is due at the limit may take until it is seen, beside the time for which this process had no turn. */
+const FORGIVEN_MS = 250;
 const SETTLED_MS = 5000;
 const TICK_MS = 10;
 /** Sockets that are open at a time. */
@@ -58,6 +59,8 @@ it(`${PER_SECOND} binds and closes a second at a gateway that takes ${GATEWAY_MS
       }),
     );
   };
+  const turns = monitorEventLoopDelay({ resolution: TICK_MS });
+  turns.enable();
   const beganMs = performance.now();
   const total = PER_SECOND * SECONDS;
   while (next < total) {
@@ -69,6 +72,7 @@ it(`${PER_SECOND} binds and closes a second at a gateway that takes ${GATEWAY_MS
     await sleep(TICK_MS);
   }
   await Promise.all(answers);
+  turns.disable();
   const endMs = performance.now();
   let seen: number[];
   const wanted = open.map(({ port }) => port).sort((a, b) => a - b);
@@ -77,6 +81,6 @@ it(`${PER_SECOND} binds and closes a second at a gateway that takes ${GATEWAY_MS
     if (seen.join() === wanted.join() || performance.now() - endMs > SETTLED_MS) break;
     await sleep(100);
   }
-  expect(longestMs).toBeLessThan(LIMIT_MS + FORGIVEN_MS);
+  expect(longestMs).toBeLessThan(LIMIT_MS + FORGIVEN_MS + turns.max / 1e6);
   expect(seen).toEqual(wanted);
 });

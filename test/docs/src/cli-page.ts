@@ -13,7 +13,7 @@ With \`--json\` (before or behind the command) \`isthmus\` prints the daemon's a
 [Local API](protocol.md#local-api), the words of \`code\` in [Codes](protocol.md#codes). A failure is then
 \`{"error": {"code": ..., "message": ...}}\`.
 
-The options of \`isthmus-daemon\`, \`isthmus-isb\` and \`isthmus-ist\` stand before the command, are good for each of them,
+The options of \`isthmus-daemon\`, \`isthmus-isb\`, \`isthmus-ist\` and \`natbinder\` stand before the command, are good for each of them,
 and go before file and environment: see [Configuration](configuration.md).`;
 
 /** Every command of every program as one Markdown page. */
@@ -26,17 +26,20 @@ function programSections(program: Command): string[] {
     `## ${program.name()}`,
     program.description(),
     ...optionTable(program),
-    ...program.commands.flatMap((command) => commandSections(program, command)),
+    ...program.commands.flatMap((command) => commandSections(program.name(), command)),
   ];
 }
 
-function commandSections(program: Command, command: Command): string[] {
+function commandSections(above: string, command: Command): string[] {
+  const name = `${above} ${command.name()}`;
+  const usage = command.commands.length > 0 ? ["[options]", "<command>"] : usageOf(command);
   return [
-    `### ${program.name()} ${command.name()}`,
-    `\`\`\`text\n${[program.name(), command.name(), ...usageOf(command)].join(" ")}\n\`\`\``,
+    `### ${name}`,
+    `\`\`\`text\n${[name, ...usage].join(" ")}\n\`\`\``,
     sentence(command.description()),
     ...argumentTable(command.registeredArguments),
     ...optionTable(command),
+    ...command.commands.flatMap((below) => commandSections(name, below)),
   ];
 }
 

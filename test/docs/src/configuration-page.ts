@@ -2,6 +2,7 @@ import { z } from "zod";
 import { configSchema as daemon } from "../../../apps/daemon/src/config.ts";
 import { configSchema as isb } from "../../../apps/isb/src/config.ts";
 import { configSchema as ist } from "../../../apps/ist/src/config.ts";
+import { configSchema as natbinder } from "../../../apps/natbinder/src/config.ts";
 import { commentsOf } from "../../../packages/protocol/reference/source-comments.ts";
 import { table } from "../../../packages/protocol/reference/tables.ts";
 import { bare, defaultText, descriptionOf, nameOf, typeText } from "../../../packages/protocol/reference/types.ts";
@@ -24,8 +25,8 @@ ISTHMUS_ISB_ADMIN__TOKEN_FILE=/run/secrets/token
 ISTHMUS_IST_PUBLIC='["ist.example"]'
 \`\`\`
 
-A key that is not known is an error, wherever it stands. \`isthmus-isb verify\`, \`isthmus-ist verify\` and \`isthmus-daemon
-verify\` check the configuration and print what it amounts to, without secrets. A change takes a restart.
+A key that is not known is an error, wherever it stands. \`isthmus-isb verify\`, \`isthmus-ist verify\`, \`isthmus-daemon
+verify\` and \`natbinder verify\` check the configuration and print what it amounts to, without secrets. A change takes a restart.
 
 A dot in a setting's name is a table in TOML (\`tls.cert\` is \`cert\` in \`[tls]\`), \`[]\` stands for each entry of a list
 (\`[[provide]]\`).`;
@@ -41,6 +42,7 @@ const PROGRAMS: Program[] = [
   { title: "User daemon", name: "daemon", prefix: "ISTHMUS_DAEMON_", schema: daemon },
   { title: "ISB", name: "isb", prefix: "ISTHMUS_ISB_", schema: isb },
   { title: "IST", name: "ist", prefix: "ISTHMUS_IST_", schema: ist },
+  { title: "Natbinder", name: "natbinder", prefix: "ISTHMUS_NATBINDER_", schema: natbinder },
 ];
 
 /** What entries of the daemon's lists mean is said above their fields in the protocol's sources. */

@@ -5,6 +5,7 @@ const SHOWN: Record<string, string | undefined> = {
   STATE_DIRECTORY: undefined,
   RUNTIME_DIRECTORY: undefined,
   ISTHMUS_SOCKET: undefined,
+  ISTHMUS_NATBINDER_ADMIN_SOCKET: undefined,
 };
 
 /** Runs something that asks the environment where files belong. */

@@ -6,6 +6,7 @@ import { Broker, brokerSettings } from "@isthmus/broker";
 import { Relay, relayConfig } from "@isthmus/relay";
 import { createIdentity, Metrics, silentLogger } from "@isthmus/service";
 import { openStore } from "@isthmus/store";
+import { NatbinderMetrics } from "../../../apps/natbinder/src/natbinder-metrics.ts";
 import { table } from "../../../packages/protocol/reference/tables.ts";
 
 const WHERE = table(
@@ -13,6 +14,7 @@ const WHERE = table(
   [
     ["`isthmus-isb`", "`http://127.0.0.1:9443`, setting `admin.listen`; with `--with-ist` those of the IST too"],
     ["`isthmus-ist`", "`http://127.0.0.1:9444`, setting `admin.listen`"],
+    ["`natbinder`", "its admin socket: `curl --unix-socket /run/isthmus-natbinder/admin.sock http://n/metrics`"],
     ["`isthmus-daemon`", "its Unix socket: `curl --unix-socket $XDG_RUNTIME_DIR/isthmus/daemon.sock http://d/metrics`"],
   ],
 );
@@ -42,7 +44,7 @@ class RecordedMetrics extends Metrics {
   readonly all: Metric[] = [];
   readonly #prefix: string;
 
-  constructor(part: "isb" | "ist" | "daemon") {
+  constructor(part: "isb" | "ist" | "daemon" | "natbinder") {
     super(part);
     this.#prefix = `isthmus_${part}_`;
   }
@@ -85,6 +87,7 @@ export async function metricsPage(): Promise<string> {
       ["ISB", await metricsOfBroker()],
       ["IST", metricsOfRelay(folder)],
       ["User daemon", metricsOfAgent(folder)],
+      ["Natbinder", metricsOfNatbinder()],
     ];
     const sections = parts.flatMap(([title, { all }]) => [`## ${title}`, metricTable(all)]);
     return `${[HEAD, ...sections].join("\n\n")}\n`;
@@ -126,5 +129,11 @@ function metricsOfAgent(folder: string): RecordedMetrics {
   const [version, mostStreams, insecure] = ["0", 1, false] as const;
   const key = new DeviceKey(folder);
   new Agent({ version, folder, key, direct, insecure, mostStreams, metrics, logger: silentLogger() });
+  return metrics;
+}
+
+function metricsOfNatbinder(): RecordedMetrics {
+  const metrics = new RecordedMetrics("natbinder");
+  new NatbinderMetrics(metrics, () => undefined);
   return metrics;
 }

@@ -6,6 +6,7 @@ const MAIN_MODULES = [
   () => import("../../../apps/daemon/src/main.ts"),
   () => import("../../../apps/isb/src/main.ts"),
   () => import("../../../apps/ist/src/main.ts"),
+  () => import("../../../apps/natbinder/src/main.ts"),
 ];
 
 /** The programs of all apps as their main modules describe them, without running them. */

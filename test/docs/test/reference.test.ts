@@ -11,7 +11,7 @@ it.each([...pages.keys()])("docs/reference/%s is what `npm run reference` makes 
 
 describe("the pages", () => {
   it("know every program", () => {
-    const programs = ["isthmus", "isthmus-daemon", "isthmus-isb", "isthmus-ist"];
+    const programs = ["isthmus", "isthmus-daemon", "isthmus-isb", "isthmus-ist", "natbinder"];
     const headings = [...pages.get("cli.md")!.matchAll(/^## (\S+)$/gm)].map(([, name]) => name);
     expect(headings).toEqual(programs);
   });
