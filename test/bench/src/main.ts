@@ -9,8 +9,9 @@ import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
 import type { Measure } from "./measures/measure.ts";
 import { relay } from "./measures/relay.ts";
+import { relayMemory } from "./measures/relay-memory.ts";
 import { request } from "./measures/request.ts";
-import { thesis } from "./measures/thesis.ts";
+import { thesisCounted, thesisSmall } from "./measures/thesis.ts";
 import { throughput } from "./measures/throughput.ts";
 import { type Plot, plotAsSvg } from "./plot.ts";
 import { type MeasureResult, measureAsMarkdown, type Report, replaceTables, reportAsMarkdown } from "./report.ts";
@@ -33,9 +34,13 @@ const END_TO_END: MeasureSet = {
 const SETS: readonly MeasureSet[] = [
   END_TO_END,
   { name: "relay", results: "relay.json", measures: [relay], mostMinutes: 90 },
-  { name: "thesis", results: "thesis.json", measures: [thesis], mostMinutes: 120 },
+  { name: "relay-memory", results: "relay-memory.json", measures: [relayMemory], mostMinutes: 40 },
+  { name: "thesis-counted", results: "thesis-counted.json", measures: [thesisCounted], mostMinutes: 90 },
+  { name: "thesis-small", results: "thesis-small.json", measures: [thesisSmall], mostMinutes: 90 },
 ];
 const MEASURES = SETS.flatMap(({ measures }) => measures);
+/** One name for several. */
+const TOGETHER = new Map<string, readonly Measure[]>([["thesis", [thesisCounted, thesisSmall]]]);
 
 const ROOT = resolve(import.meta.dirname, "../../..");
 const RESULTS = join(ROOT, "test/bench/results");
@@ -43,22 +48,25 @@ const PAGE = join(ROOT, "docs/explanation/performance.md");
 /** Folder of the plots, seen from the page. */
 const PICTURES = "performance";
 
+const NAMES = [...MEASURES.map(({ name }) => name), ...TOGETHER.keys()];
+
 const program: Command = new Command("npm run bench --")
   .description("Measures Isthmus in laboratories, against other programs where there are any.")
-  .argument("[measure...]", `which: ${MEASURES.map(({ name }) => name).join(", ")}; those end to end otherwise`)
+  .argument("[measure...]", `which: ${NAMES.join(", ")}; those end to end otherwise`)
   .option("--json <file>", "write all figures there")
   .option("--quiet", "no progress")
   .exitOverride()
   .addHelpText(
     "after",
-    "\nA run of all those end to end, of relay or of thesis also writes test/bench/results and performance.md.",
+    "\nAll those end to end, and each of the others, also write to test/bench/results and performance.md.",
   );
 
 function chosen(names: readonly string[]): readonly Measure[] {
   if (names.length === 0) return END_TO_END.measures;
-  return names.map(
-    (name) => MEASURES.find((candidate) => candidate.name === name) ?? program.error(`there is no measure '${name}'`),
-  );
+  return names.flatMap((name) => {
+    const known = TOGETHER.get(name) ?? MEASURES.filter((candidate) => candidate.name === name);
+    return known.length > 0 ? known : program.error(`there is no measure '${name}'`);
+  });
 }
 
 async function carryOut(measure: Measure, quiet: boolean): Promise<MeasureResult> {

@@ -9,6 +9,9 @@ const CHECKOUT = resolve(import.meta.dirname, "../../../..");
 const GUEST_TOOLS = "/tmp/relay-tools";
 const READY_MS = 300_000;
 
+/** The machine of a small relay: T's device had 256 MB and one slow processor. */
+export const SMALL_RELAY = { cpus: 1, memoryMiB: 256 };
+
 /** Bytes that both ends counted in the same time. */
 export interface Flow {
   sent: number;
