@@ -6,6 +6,7 @@
 #   checkpatch  the kernel's style, strictly (Debian package linux-source-6.1)
 #   coccicheck  the kernel's own semantic patches (linux-source-6.1, coccinelle)
 #   arm64       that it compiles for arm64, against Debian's headers (gcc-aarch64-linux-gnu, linux-headers-amd64)
+#   dkms        that what infra/dkms hands to DKMS builds
 # Status 0 when none has anything to say.
 set -eu
 cd "$(dirname "$0")"
@@ -94,7 +95,8 @@ coccicheck() {
   headers=/usr/src/linux-headers-${version%-*}-common
   rules=0
   : >"$log"
-  grep -rl '^virtual report' "$scripts/coccinelle" | sort >"$build/rules"
+  # Rules with scripts in OCaml need its compiler; they are about drivers' data.
+  grep -rl '^virtual report' "$scripts/coccinelle" | sort | xargs grep -L 'script:ocaml' >"$build/rules"
   while read -r rule; do
     # shellcheck disable=SC2046 # the rule's own options
     spatch -D report --very-quiet --no-show-diff --include-headers --cocci-file "$rule" \
@@ -128,10 +130,27 @@ arm64() {
   say "arm64: builds without warnings, $version"
 }
 
-[ $# -gt 0 ] || set -- warnings sparse checkpatch coccicheck arm64
+dkms() {
+  rm -rf "$build/dkms"
+  sources=$(sh ../infra/dkms/source.sh "$build/dkms")
+  for version in $(kernels); do
+    # As DKMS does: its own variables, then the configuration, then the command in it. An array, hence bash.
+    bash -euc '
+      dkms_tree=$1 kernel_source_dir=$2
+      . "$3/dkms.conf"
+      folder=$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION/build
+      rm -rf "${folder%/build}" && mkdir -p "${folder%/build}" && cp -r "$3" "$folder"
+      eval "${MAKE[0]}"
+      modinfo -F version "$folder/${BUILT_MODULE_LOCATION[0]}/${BUILT_MODULE_NAME[0]}.ko" | grep -qx "$PACKAGE_VERSION"
+    ' dkms "$build/dkms" "/lib/modules/$version/build" "$sources" >"$log" 2>&1 || fail "DKMS would not build for $version"
+    say "dkms: builds, $version"
+  done
+}
+
+[ $# -gt 0 ] || set -- warnings sparse checkpatch coccicheck arm64 dkms
 for check in "$@"; do
   case $check in
-    warnings | sparse | checkpatch | coccicheck | arm64) "$check" ;;
+    warnings | sparse | checkpatch | coccicheck | arm64 | dkms) "$check" ;;
     *) say "no such check: $check" && exit 2 ;;
   esac
 done
