@@ -95,7 +95,7 @@ coccicheck() {
   headers=/usr/src/linux-headers-${version%-*}-common
   rules=0
   : >"$log"
-  # Rules with scripts in OCaml need its compiler; they are about drivers' data.
+  # Two with scripts in OCaml need its compiler: sparse finds what one of them does, the other is about a driver's data.
   grep -rl '^virtual report' "$scripts/coccinelle" | sort | xargs grep -L 'script:ocaml' >"$build/rules"
   while read -r rule; do
     # shellcheck disable=SC2046 # the rule's own options
