@@ -3,6 +3,7 @@ import {
   CellPool,
   type Endpoint,
   type Generation,
+  HalfPorts,
   IdWindow,
   type Leg,
   type LegOutcome,
@@ -26,6 +27,8 @@ export interface App {
   reset: boolean;
   endedWith: Code | undefined;
   joined: number;
+  /** Joined where ports pass unchanged. */
+  isPure: boolean;
 }
 
 /** A daemon: the real streams, cells and id window, with simulated connections around them. */
@@ -38,6 +41,7 @@ export class Daemon implements StreamEnvironment {
   readonly #send: (message: StreamMessage, generation: string) => void;
   generation: Generation | undefined;
   #pool: CellPool;
+  #halves: HalfPorts;
   #window = new IdWindow();
   #nextId = 0;
   readonly #openers = new Map<string, OpenerStream>();
@@ -54,7 +58,6 @@ export class Daemon implements StreamEnvironment {
     random: Random;
     ist: Ist;
     side: 0 | 1;
-    cells: number;
     halfMs: number;
     send: (message: StreamMessage, generation: string) => void;
   }) {
@@ -64,13 +67,30 @@ export class Daemon implements StreamEnvironment {
     this.#side = options.side;
     this.#halfMs = options.halfMs;
     this.#send = options.send;
-    this.#pool = this.#freshPool(options.cells);
+    this.#pool = this.#freshPool();
+    this.#halves = new HalfPorts(options.halfMs);
   }
 
-  #freshPool(cells: number): CellPool {
+  #freshPool(): CellPool {
     const pool = new CellPool(this.#side, this.#halfMs);
-    pool.update(Array.from({ length: cells }, (_, cell) => ({ cell, port: 20000 + cell })));
+    pool.update(
+      this.#ist.cells.map((_, cell) => {
+        const port = 20_000 + cell;
+        if (!this.#ist.isPure(cell)) return { cell, port };
+        // The opener comes from any port, which the other side learns.
+        return this.#isOwn(cell) ? { cell, port, pure: {} } : { cell, port: 0, pure: { source: port } };
+      }),
+    );
     return pool;
+  }
+
+  #isOwn(cell: number): boolean {
+    return cell % 2 === this.#side;
+  }
+
+  /** The IST's word of a leg that waits. */
+  half(cell: number, port: number | undefined): void {
+    this.#halves.tell(cell, port, this.#clock.now);
   }
 
   useGeneration(generation: Generation): void {
@@ -80,7 +100,7 @@ export class Daemon implements StreamEnvironment {
   }
 
   /** The process dies: connections are reset, memory is gone. */
-  restart(cells: number): void {
+  restart(): void {
     for (const stream of [...this.#openers.values(), ...this.#answerers.values()]) {
       const app = this.apps.get(stream);
       if (app && !app.endedWith) app.reset = true;
@@ -92,7 +112,8 @@ export class Daemon implements StreamEnvironment {
     this.#openers.clear();
     this.#answerers.clear();
     this.apps.clear();
-    this.#pool = this.#freshPool(cells);
+    this.#pool = this.#freshPool();
+    this.#halves = new HalfPorts(this.#halfMs);
   }
 
   readonly #connections = new Set<Connection>();
@@ -102,15 +123,14 @@ export class Daemon implements StreamEnvironment {
     const generation = this.generation!;
     const openId = this.#nextId;
     this.#nextId += 2;
-    const app: App = { says, hears: [], heardEnd: false, reset: false, endedWith: undefined, joined: 0 };
-    const used = new Set<number>();
+    const app: App = { says, hears: [], heardEnd: false, reset: false, endedWith: undefined, joined: 0, isPure: false };
     const stream = new OpenerStream(this, {
       generation,
       openId,
       plain: false,
       open: { proto: "tcp", channel: "tcp", opener: "subscriber" },
       timeoutMs: 1000,
-      choose: (attempt) => this.#choose(attempt, used),
+      choose: (attempt) => this.#choose(attempt),
       carriesOpen: () => false,
     });
     this.#openers.set(`${generation.id}:${openId}`, stream);
@@ -119,10 +139,12 @@ export class Daemon implements StreamEnvironment {
     return app;
   }
 
-  #choose(attempt: number, used: Set<number>): Rendezvous | undefined {
-    const cell = attempt < 2 ? this.#pool.take("tcp", this.#clock.now) : undefined;
+  #choose(attempt: number): Rendezvous | undefined {
+    const now = this.#clock.now;
+    const pure = attempt === 0 ? this.#pool.take("tcp", now, true) : undefined;
+    if (pure !== undefined) return { at: "cell", allocation: ALLOCATION, cell: pure, mode: "pure" };
+    const cell = attempt < 2 ? this.#pool.take("tcp", now) : undefined;
     if (cell === undefined) return { at: "stream", allocation: ALLOCATION };
-    used.add(cell);
     return { at: "cell", allocation: ALLOCATION, cell, mode: "passive" };
   }
 
@@ -152,7 +174,15 @@ export class Daemon implements StreamEnvironment {
           stream = new AnswererStream(this, { generation, openId: message.id, plain: message.plain, timeoutMs: 1000 });
           this.#answerers.set(key, stream);
           const says = Buffer.from(`service of ${key} `.repeat(this.#random.between(0, 40)));
-          const app: App = { says, hears: [], heardEnd: false, reset: false, endedWith: undefined, joined: 0 };
+          const app: App = {
+            says,
+            hears: [],
+            heardEnd: false,
+            reset: false,
+            endedWith: undefined,
+            joined: 0,
+            isPure: false,
+          };
           const answerer = stream;
           const start = this.#attach(stream, app);
           const isDown = this.#random.chance(this.serviceDown);
@@ -232,13 +262,31 @@ export class Daemon implements StreamEnvironment {
       );
   }
 
-  dial(_stream: Stream, leg: Leg): void {
+  dial(stream: Stream, leg: Leg): void {
     const { rendezvous } = leg;
+    const side = this.#side;
     if (rendezvous.at === "direct") throw new Error("no direct legs here");
-    const meeting: Meeting =
-      rendezvous.at === "cell"
-        ? { cell: rendezvous.cell, side: this.#side }
-        : { stream: `${_stream.generation.id}:${_stream.openId}:${leg.attempt}`, side: this.#side };
+    if (rendezvous.at === "stream") {
+      this.#connect(leg, { stream: `${stream.generation.id}:${stream.openId}:${leg.attempt}`, side });
+      return;
+    }
+    const { cell, mode } = rendezvous;
+    if (mode === "passive" || this.#isOwn(cell)) {
+      this.#connect(leg, { cell, side });
+      return;
+    }
+    const go = (port: number | undefined): void => {
+      if (leg.isDropped) return;
+      if (port === undefined) leg.lost("unsupported-rendezvous");
+      else this.#connect(leg, { cell, side, port });
+    };
+    const told = this.#halves.take(cell, this.#clock.now);
+    if (told) this.#clock.after(0, () => go(told.port));
+    else this.#halves.wait(cell, go);
+  }
+
+  #connect(leg: Leg, meeting: Meeting): void {
+    const isPure = leg.rendezvous.at === "cell" && leg.rendezvous.mode === "pure";
     const connection: Connection = this.#ist.connect(meeting, {
       up: () =>
         leg.up({
@@ -259,7 +307,7 @@ export class Daemon implements StreamEnvironment {
         }),
       data: (chunk) => leg.data(chunk),
       end: () => leg.end(),
-      lost: () => leg.lost("leg-lost"),
+      lost: () => leg.lost(isPure && !leg.stood ? "unsupported-rendezvous" : "leg-lost"),
     });
     this.#connections.add(connection);
   }
@@ -272,6 +320,7 @@ export class Daemon implements StreamEnvironment {
     if (outcome === "joined") {
       const app = this.apps.get(stream)!;
       app.joined++;
+      app.isPure = rendezvous.at === "cell" && rendezvous.mode === "pure";
     }
     if (rendezvous.at === "cell" && rendezvous.cell % 2 === this.#side) {
       this.#pool.give(rendezvous.cell, "tcp", this.#clock.now, outcome !== "joined");

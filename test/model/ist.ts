@@ -16,6 +16,10 @@ export interface NetworkKnobs {
   /** A data path in the kernel answers a SYN only when it has both; sockets in user space answer at once. */
   answersLate: boolean;
   halfMs: number;
+  /** Probability that the port of a leg at a pure cell is of no use to its peer: the IST's host has it. */
+  portHeld: number;
+  /** Probability that a NAT changes the source port that a leg to a pure cell must have. */
+  portChanged: number;
 }
 
 /** After this a dead peer whose reset was lost is noticed by TCP itself. */
@@ -28,7 +32,8 @@ export interface LegUser {
   lost(): void;
 }
 
-export type Meeting = { cell: number; side: 0 | 1 } | { stream: string; side: 0 | 1 };
+/** `port` is where a leg goes that meets one whose source port was learned. */
+export type Meeting = { cell: number; side: 0 | 1; port?: number } | { stream: string; side: 0 | 1 };
 
 /** One TCP connection between a host and the IST. Bytes arrive in order, or not at all behind a cut. */
 export class Connection {
@@ -113,15 +118,26 @@ export class Ist {
   readonly random: Random;
   readonly knobs: NetworkKnobs;
   readonly cells: CellRendezvous[];
+  readonly #passive: number;
+  /** Of pure cells, the port that was learned last. */
+  readonly #learned = new Map<number, number>();
+  /** Tells a side's daemon that a leg of the other waits at a pure cell. */
+  onHalf: (side: 0 | 1, cell: number, port: number | undefined) => void = () => undefined;
   #streams = new StreamRendezvous();
   #connections = new Map<number, Connection>();
   #ids = 0;
 
-  constructor(clock: Clock, random: Random, knobs: NetworkKnobs, cells: number) {
+  /** Cells have their openers' numbers, even and odd; pure ones come behind the passive ones. */
+  constructor(clock: Clock, random: Random, knobs: NetworkKnobs, cells: { passive: number; pure: number }) {
     this.clock = clock;
     this.random = random;
     this.knobs = knobs;
-    this.cells = Array.from({ length: cells }, () => new CellRendezvous(knobs.halfMs));
+    this.#passive = cells.passive;
+    this.cells = Array.from({ length: cells.passive + cells.pure }, () => new CellRendezvous(knobs.halfMs));
+  }
+
+  isPure(cell: number): boolean {
+    return cell >= this.#passive;
   }
 
   delay(): number {
@@ -169,19 +185,40 @@ export class Ist {
 
   #arrived(connection: Connection): void {
     if (connection.state === "closed") return;
+    const { meeting } = connection;
+    const isPure = "cell" in meeting && this.isPure(meeting.cell);
+    if (isPure && !this.#mayJoin(meeting)) {
+      connection.cut();
+      this.closed(connection);
+      return;
+    }
     connection.state = "waiting";
     this.#connections.set(connection.id, connection);
-    if (!this.knobs.answersLate) connection.answer();
-    const { meeting } = connection;
+    // Who passes ports unchanged is no end of the connection, and has nothing to answer by itself.
+    if (!this.knobs.answersLate && !isPure) connection.answer();
     const { now } = this.clock;
     if ("cell" in meeting) {
       const cell = this.cells[meeting.cell]!;
+      if (isPure) this.#learn(meeting.cell, meeting.side, connection.id);
       this.#run(cell.arrive(meeting.side, connection.id, now));
       this.clock.after(this.knobs.halfMs, () => this.#run(cell.expire(this.clock.now)));
     } else {
       this.#run(this.#streams.arrive(meeting.stream, meeting.side, connection.id, now));
       this.clock.after(10_000, () => this.#run(this.#streams.expire(this.clock.now)));
     }
+  }
+
+  /** At a pure cell the opener's legs come from any port, those of the other side go to the one that was learned. */
+  #mayJoin({ cell, side, port }: Extract<Meeting, { cell: number }>): boolean {
+    if (side === cell % 2) return true;
+    return port !== undefined && port === this.#learned.get(cell) && !this.random.chance(this.knobs.portChanged);
+  }
+
+  #learn(cell: number, side: 0 | 1, port: number): void {
+    if (side !== cell % 2) return;
+    const isHeld = this.random.chance(this.knobs.portHeld);
+    if (!isHeld) this.#learned.set(cell, port);
+    this.onHalf(side === 0 ? 1 : 0, cell, isHeld ? undefined : port);
   }
 
   #run(commands: RendezvousCommand[]): void {
@@ -198,7 +235,7 @@ export class Ist {
       ] as const) {
         one.peer = other;
         one.state = "paired";
-        if (this.knobs.answersLate) one.answer();
+        one.answer();
         for (const what of one.waiting.splice(0)) other.deliver(what);
       }
     }

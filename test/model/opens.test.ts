@@ -11,6 +11,8 @@ const network = (knobs: Partial<NetworkKnobs> = {}): NetworkKnobs => ({
   resetLoss: 0,
   answersLate: false,
   halfMs: 3500,
+  portHeld: 0,
+  portChanged: 0,
   ...knobs,
 });
 
@@ -46,6 +48,8 @@ const bad: fc.Arbitrary<Scenario> = fc.record({
       cut: probability(0.2),
       resetLoss: probability(0.5),
       answersLate: fc.boolean(),
+      portHeld: probability(0.5),
+      portChanged: probability(0.5),
       most: fc.constantFrom(1, 60, 300),
     })
     .map(({ most, ...knobs }) => network({ ...knobs, delayMs: [1, most] })),
@@ -55,9 +59,10 @@ describe("opens between two daemons and an IST", () => {
   it("are all joined and whole in a calm world, over cells and the stream endpoint alike", () => {
     fc.assert(
       fc.property(fc.nat(), fc.boolean(), fc.integer({ min: 1, max: 30 }), (seed, answersLate, opens) => {
-        const { joined, whole } = judge({ ...calm, seed, opens, network: network({ answersLate }) });
+        const { joined, pure, whole } = judge({ ...calm, seed, opens, network: network({ answersLate }) });
         expect(joined).toBe(opens);
         expect(whole).toBe(opens);
+        expect(pure).toBeGreaterThan(0);
       }),
       { numRuns: 300 },
     );
@@ -70,7 +75,17 @@ describe("opens between two daemons and an IST", () => {
       }),
       { numRuns: 3000 },
     );
-  }, 300_000);
+  }, 600_000);
+
+  it("are joined at passive cells when ports are of no use or are changed, all of them", () => {
+    fc.assert(
+      fc.property(fc.nat(), fc.constantFrom("portHeld", "portChanged"), (seed, what) => {
+        const { joined, pure, whole } = judge({ ...calm, seed, network: network({ answersLate: true, [what]: 1 }) });
+        expect([joined, pure, whole]).toEqual([calm.opens, 0, calm.opens]);
+      }),
+      { numRuns: 100 },
+    );
+  });
 
   it("are still joined, nearly all, when strangers take legs and SYNs are lost", () => {
     let joined = 0;

@@ -18,7 +18,7 @@ export interface Scenario {
   network: NetworkKnobs;
 }
 
-const CELLS = 6;
+const CELLS = { passive: 6, pure: 4 };
 /** When everything must be over: the last open, its deadline, and every leg's waiting time. */
 const SETTLED_MS = 40_000;
 
@@ -46,9 +46,13 @@ function play(scenario: Scenario) {
       );
     }
   };
-  const common = { clock, random, ist, cells: CELLS, halfMs: scenario.network.halfMs };
+  const common = { clock, random, ist, halfMs: scenario.network.halfMs };
   const a: Daemon = new Daemon({ ...common, side: 0, send: control(() => b) });
   const b: Daemon = new Daemon({ ...common, side: 1, send: control(() => a) });
+  ist.onHalf = (side, cell, port) => {
+    if (random.chance(scenario.controlLoss)) return;
+    clock.after(random.between(1, scenario.controlDelayMs), () => (side === 0 ? a : b).half(cell, port));
+  };
   b.serviceDown = scenario.serviceDown;
   a.serviceDown = scenario.serviceDown;
 
@@ -85,7 +89,7 @@ function play(scenario: Scenario) {
     clock.at(random.between(0, scenario.overMs + 2000), () => {
       const side = random.between(0, 1) as 0 | 1;
       const stranger = ist.connect(
-        { cell: random.between(0, CELLS - 1), side },
+        { cell: random.between(0, ist.cells.length - 1), side },
         {
           up: () => {
             if (random.chance(0.5))
@@ -106,7 +110,7 @@ function play(scenario: Scenario) {
   const strangerHeard: Buffer[] = [];
   for (let n = 0; n < scenario.daemonRestarts; n++) {
     clock.at(random.between(0, scenario.overMs), () => {
-      (random.chance(0.5) ? a : b).restart(CELLS);
+      (random.chance(0.5) ? a : b).restart();
       agree();
     });
   }
@@ -122,12 +126,13 @@ function hold(condition: boolean, promise: string): void {
 
 /**
  * Plays a scenario and holds it to what is promised of every open: it is joined once or fails in time, no byte goes astray.
- * @returns how many opens were joined, and how many brought everything both ways
+ * @returns how many opens were joined, how many of them where ports pass unchanged, and how many brought everything both ways
  * @throws Error that names the broken promise
  */
-export function judge(scenario: Scenario): { joined: number; whole: number } {
+export function judge(scenario: Scenario): { joined: number; pure: number; whole: number } {
   const { opened, a, b, ist, strangerHeard } = play(scenario);
   let joined = 0;
+  let pure = 0;
   let whole = 0;
   for (const { key, app } of opened) {
     const other = (a.history.get(key) === app ? b : a).history.get(key);
@@ -135,6 +140,7 @@ export function judge(scenario: Scenario): { joined: number; whole: number } {
     if (other) judgeOne(key, other, app);
     hold(app.joined === 1 || app.reset, `${key} is joined or failed`);
     if (app.joined === 1) joined++;
+    if (app.isPure) pure++;
     if (app.heardEnd && other?.heardEnd) whole++;
     const secret = app.says.subarray(0, 16);
     if (secret.length === 16) {
@@ -145,7 +151,7 @@ export function judge(scenario: Scenario): { joined: number; whole: number } {
     for (const [key, app] of daemon.history) hold(app.reset || app.endedWith !== undefined, `${key} is over`);
   }
   hold(ist.unpaired === 0, "no cell is stuck");
-  return { joined, whole };
+  return { joined, pure, whole };
 }
 
 function judgeOne(key: string, mine: App, theirs: App | undefined): void {

@@ -3,6 +3,7 @@ export { createStaticKey, type HandshakeContext, Initiator, respond } from "./ke
 export type { X25519KeyPair } from "./keys/noise.ts";
 export { Link, type LinkOptions } from "./link.ts";
 export type { LinkEvent, LinkHost, OpenRequest } from "./link-host.ts";
+export { HalfPorts } from "./meeting/half-ports.ts";
 export { IstMeeting } from "./meeting/ist-meeting.ts";
 export { LegPort } from "./meeting/leg-port.ts";
 export { AnswererStream } from "./open/answerer-stream.ts";

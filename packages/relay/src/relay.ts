@@ -346,8 +346,8 @@ export class Relay {
       ports,
       udpIdleMs: udp_idle_seconds * 1000,
       onEvent: (event) => {
-        if (event.event === "half") this.#running?.allocations.half(event);
-        else if (event.event === "paired") logger.debug(event, "splice paired");
+        this.#running?.allocations.dataPathEvent(event);
+        if (event.event === "paired") logger.debug(event, "splice paired");
         else if (event.event === "closed" && event.splice !== undefined) logger.debug(event, "splice closed");
       },
     };

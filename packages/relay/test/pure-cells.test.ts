@@ -13,17 +13,19 @@ import { openStore } from "@isthmus/store";
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Allocations } from "../src/allocations/allocations.ts";
+import { LearnedPorts } from "../src/allocations/learned-ports.ts";
 import { learnedFor, withPureCells } from "../src/allocations/pure-cells.ts";
 import type { AllocationRecord } from "../src/allocations/record.ts";
 import { DaemonContext, type DaemonSession } from "../src/daemons/daemon-session.ts";
 import { temporaryFolder } from "./world.ts";
 
 const REST: CellPorts[] = [0, 1].map((cell) => ({ cell, ports: [20_000 + 2 * cell, 20_001 + 2 * cell] }));
+const ALL = { agreed: true, learned: true };
 const NO_LIMITS = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 3500 };
 
 describe("the pure cells of an allocation", () => {
   const kinds = (keeps: [boolean, boolean], opener: Side) =>
-    withPureCells(REST, keeps)
+    withPureCells(REST, keeps, ALL)
       .filter(({ cell, pure }) => pure && cell % 2 === opener)
       .map(({ pure }) => pure);
 
@@ -43,6 +45,12 @@ describe("the pure cells of an allocation", () => {
     expect([kinds([a, b], 0), kinds([a, b], 1)]).toEqual(expected);
   });
 
+  it("are those that the IST offers", () => {
+    const agreed = withPureCells(REST, [true, true], { agreed: true, learned: false });
+    expect(agreed.flatMap(({ pure }) => (pure ? [pure] : []))).toEqual([{}, {}]);
+    expect(withPureCells(agreed as CellPorts[], [true, true], { agreed: false, learned: false })).toEqual(REST);
+  });
+
   const keeps = fc.tuple(fc.boolean(), fc.boolean());
   const pure = fc.constantFrom<CellPorts["pure"]>(undefined, {}, { learns: 0 }, { learns: 1 });
   const anyCells = fc
@@ -55,7 +63,7 @@ describe("the pure cells of an allocation", () => {
   it("follow the sides from network to network: what can still be stays, and nothing is asked for twice", () => {
     fc.assert(
       fc.property(anyCells, keeps, (before, sides) => {
-        const after = withPureCells(before, sides);
+        const after = withPureCells(before, sides, ALL);
         const numbers = after.map(({ cell }) => cell);
         expect(new Set(numbers).size).toBe(numbers.length);
         expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
@@ -65,7 +73,7 @@ describe("the pure cells of an allocation", () => {
           const chooses: Side[] = pure.learns === undefined ? [0, 1] : [pure.learns === 0 ? 1 : 0];
           expect(chooses.every((side) => sides[side])).toBe(true);
         }
-        expect(withPureCells(after as CellPorts[], sides)).toEqual(after);
+        expect(withPureCells(after as CellPorts[], sides, ALL)).toEqual(after);
       }),
     );
   });
@@ -75,6 +83,16 @@ describe("the pure cells of an allocation", () => {
     expect(learnedFor(1, [true, true])).toEqual({ learns: 1 });
     expect(learnedFor(0, [true, false])).toEqual({ learns: 1 });
     expect(learnedFor(0, [false, false])).toBeUndefined();
+  });
+});
+
+describe("ports that are learned", () => {
+  it("are left alone for ten minutes when three allocations in a row were not met there", () => {
+    const ports = new LearnedPorts();
+    expect(["x", "x", "y", "z", "v"].map((one) => ports.missed(one, 0))).toEqual([false, false, false, true, false]);
+    expect([ports.isOff(0), ports.isOff(599_999), ports.isOff(600_000)]).toEqual([true, true, false]);
+    ports.met();
+    expect(ports.isOff(0)).toBe(false);
   });
 });
 
@@ -228,11 +246,11 @@ describe("an IST whose data path passes ports unchanged", () => {
     const { allocation } = record;
     const half = { event: "half", allocation, cell, proto: "tcp", side: 0 } as const;
     const source = (port: number) => ({ host: "192.0.2.1", port });
-    allocations.half({ ...half, source: source(5000) });
-    allocations.half({ ...half, side: 1, source: source(5001) });
-    allocations.half({ ...half, cell: 0, source: source(5002) });
-    allocations.half({ ...half, proto: "udp", source: source(5003) });
-    allocations.half({ ...half, source: source(5004) });
+    allocations.dataPathEvent({ ...half, source: source(5000) });
+    allocations.dataPathEvent({ ...half, side: 1, source: source(5001) });
+    allocations.dataPathEvent({ ...half, cell: 0, source: source(5002) });
+    allocations.dataPathEvent({ ...half, proto: "udp", source: source(5003) });
+    allocations.dataPathEvent({ ...half, source: source(5004) });
     const halves = () => second.told.filter(({ type }) => type === "half").map(({ body }) => body);
     await vi.waitFor(() => expect(halves()).toHaveLength(2));
     expect(book.learned).toEqual([
@@ -241,11 +259,51 @@ describe("an IST whose data path passes ports unchanged", () => {
     ]);
     expect(halves()).toEqual([5000, 5004].map((port) => ({ allocation, cell, port })));
     book.refusal = "conflict";
-    allocations.half({ ...half, source: source(22) });
+    allocations.dataPathEvent({ ...half, source: source(22) });
     await vi.waitFor(() => expect(halves()).toHaveLength(3));
     expect(halves()[2]).toEqual({ allocation, cell });
     expect(refused).toEqual(["conflict"]);
     expect(first.told.some(({ type }) => type === "half")).toBe(false);
+  });
+
+  it("offers cells that learn to no further pair when those of three pairs were missed, and again when one was met", async () => {
+    const { allocations, book } = await setUp();
+    const address = "192.0.2.1";
+    /** A pair of daemons whose first leg waits at a cell that learns. */
+    const join = async () => {
+      const keys = [createIdentity().publicKey, createIdentity().publicKey].sort() as [string, string];
+      const record = await allocations.allocate("broker", keys, NO_LIMITS);
+      for (const [side, keepsPorts] of [false, true].entries()) {
+        const { ticket } = record.shares[side]!;
+        await allocations.join(session(keys[side]!).session, record.allocation, ticket, keepsPorts);
+      }
+      const { allocation } = record;
+      const cell = book.cells.get(allocation)!.find(({ pure }) => pure)?.cell;
+      const at = { allocation, cell: cell ?? -1, proto: "tcp" } as const;
+      const half = async () => {
+        const before = book.learned.length;
+        allocations.dataPathEvent({ ...at, event: "half", side: 0, source: { host: address, port: 5000 } });
+        await vi.waitFor(() => expect(book.learned.length).toBe(before + 1));
+      };
+      const miss = async () => {
+        await half();
+        allocations.dataPathEvent({ ...at, event: "closed", code: "no-peer-leg" });
+      };
+      const meet = async () => {
+        await half();
+        allocations.dataPathEvent({ ...at, event: "paired", splice: 1 });
+      };
+      return { learns: cell !== undefined, miss, meet };
+    };
+    const pairs = [await join(), await join(), await join()];
+    for (const { miss } of pairs) await miss();
+    expect((await join()).learns).toBe(false);
+    await pairs[0]!.meet();
+    const next = await join();
+    expect(next.learns).toBe(true);
+    // However often one pair does not meet: it is perhaps its NATs.
+    for (let leg = 0; leg < 5; leg++) await next.miss();
+    expect((await join()).learns).toBe(true);
   });
 
   it("grows by cells of the kind that is asked for, and keeps a passive one for each opener", async () => {

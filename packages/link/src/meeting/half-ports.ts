@@ -1,9 +1,9 @@
-/** The port of a leg that waits at the IST, or nothing where this side cannot go there. */
+/** Called with the port of a leg that waits at the IST, or with nothing where this side cannot go there. */
 export type OnHalf = (port: number | undefined) => void;
 
 /**
  * What the IST says of legs of the peer that wait at pure cells, and this side's legs that are to meet them. The word may
- * come before the open that it is for, which takes another way.
+ * come before the open that it is for, which takes another way. Pure.
  */
 export class HalfPorts {
   readonly #freshMs: number;
@@ -23,22 +23,18 @@ export class HalfPorts {
     else this.#told.set(cell, { port, at: now });
   }
 
-  /**
-   * Calls back with the next word, or the last one that nobody has heard, later in any case.
-   * @returns ends the wait
-   */
-  next(cell: number, onHalf: OnHalf, now: number): () => void {
-    let isOver = false;
-    const once: OnHalf = (port) => {
-      if (!isOver) onHalf(port);
-    };
+  /** The last word of a cell, if it is fresh and nobody has heard it. */
+  take(cell: number, now: number): { port: number | undefined } | undefined {
     const told = this.#told.get(cell);
     this.#told.delete(cell);
-    if (told && now - told.at < this.#freshMs) setImmediate(() => once(told.port));
-    else this.#awaited.set(cell, once);
+    return told && now - told.at < this.#freshMs ? told : undefined;
+  }
+
+  /** Calls back with the next word; whoever waited before hears nothing any more. @returns ends the wait */
+  wait(cell: number, onHalf: OnHalf): () => void {
+    this.#awaited.set(cell, onHalf);
     return () => {
-      isOver = true;
-      if (this.#awaited.get(cell) === once) this.#awaited.delete(cell);
+      if (this.#awaited.get(cell) === onHalf) this.#awaited.delete(cell);
     };
   }
 }

@@ -163,9 +163,12 @@ export class IstMeeting {
     this.#halves?.tell(cell, port, this.#now());
   }
 
-  /** Waits for the IST's word of the peer's leg at a pure cell. @returns ends the wait */
+  /** Waits for the IST's word of the peer's leg at a pure cell; it comes later in any case. @returns ends the wait */
   nextHalf(cell: number, onHalf: OnHalf): () => void {
-    return this.#halves!.next(cell, onHalf, this.#now());
+    const told = this.#halves!.take(cell, this.#now());
+    if (!told) return this.#halves!.wait(cell, onHalf);
+    const later = setImmediate(() => onHalf(told.port));
+    return () => clearImmediate(later);
   }
 
   /** The stream endpoint: where the session stands, else the IST's addresses in turn, the one that worked last first. */

@@ -16,7 +16,8 @@ import type { DaemonSession } from "../daemons/daemon-session.ts";
 import { Allocation, otherSide } from "./allocation.ts";
 import { AllocationTable, type TableCommand, type TableSettings } from "./allocation-table.ts";
 import { cellsToAdd, cellsToKeep, REST_CELLS } from "./cell-plan.ts";
-import { learnedFor, withPureCells } from "./pure-cells.ts";
+import { LearnedPorts } from "./learned-ports.ts";
+import { learnedFor, type Offered, withPureCells } from "./pure-cells.ts";
 import { type AllocationRecord, allocationRecord, RECORD_PREFIX, recordKey } from "./record.ts";
 
 /** How often the table is asked what has come to its end, at most. */
@@ -47,7 +48,10 @@ export class Allocations {
   readonly #options: AllocationsOptions;
   readonly #table: AllocationTable;
   readonly #allocations = new Map<string, Allocation>();
-  readonly #learned = new TokenBuckets(LEARNED);
+  readonly #learnRate = new TokenBuckets(LEARNED);
+  readonly #learnedPorts = new LearnedPorts();
+  /** Cells at which a leg waits whose port its peer was told. */
+  readonly #waiting = new Set<string>();
   /** Work that nobody waits for, until it is done. */
   readonly #cleanups = new Set<Promise<void>>();
   #sweeper: NodeJS.Timeout | undefined;
@@ -204,7 +208,7 @@ export class Allocations {
     const { allocation, side } = this.#joined(session, id);
     return this.#serial(allocation, async () => {
       const before = allocation.cells;
-      const kind = pure && this.#options.pure ? learnedFor(side, allocation.keepsPorts) : undefined;
+      const kind = pure && this.#offered.learned ? learnedFor(side, allocation.keepsPorts) : undefined;
       const added = cellsToAdd(
         before.map(({ cell }) => cell),
         side,
@@ -243,20 +247,36 @@ export class Allocations {
     });
   }
 
+  /** What happens at cells, as far as ports are to be learned there. */
+  dataPathEvent(event: DataPathEvent): void {
+    if (event.event === "half") this.#half(event);
+    else if (event.event === "paired") {
+      if (this.#waiting.delete(cellKey(event))) this.#learnedPorts.met();
+    } else if (event.event === "closed" && event.splice === undefined && this.#waiting.delete(cellKey(event))) {
+      // A leg in whose place another one came, or that its own end gave up, says nothing.
+      if (event.code !== "no-peer-leg" || !this.#learnedPorts.missed(event.allocation, performance.now())) return;
+      this.#options.logger.warn(
+        {},
+        "connections do not reach ports outside the range of cells, as behind a firewall: no Pure Splices that learn for a while",
+      );
+    }
+  }
+
   /**
    * A leg waits at a cell: where its source port is to be learned, the other side's daemon is told it, or that it cannot
    * go there.
    */
-  half({ allocation: id, cell, side, proto, source }: Extract<DataPathEvent, { event: "half" }>): void {
+  #half({ allocation: id, cell, side, proto, source }: Extract<DataPathEvent, { event: "half" }>): void {
     const allocation = this.#allocations.get(id);
     const found = allocation?.cells.find((each) => each.cell === cell);
     if (!allocation || proto !== "tcp" || !found?.pure || found.pure.learns !== side) return;
-    if (this.#learned.take(id, performance.now()) > 0) return;
+    if (this.#learnRate.take(id, performance.now()) > 0) return;
     allocation.learning(async () => {
       const session = allocation.sessions[otherSide(side)];
       if (!session) return;
       try {
         await this.#options.dataPath.learn(id, cell, source.port);
+        this.#waiting.add(cellKey({ allocation: id, cell }));
         session.event("half", { allocation: id, cell, port: source.port });
       } catch (error) {
         const { code, message } = toIsthmusError(error);
@@ -265,6 +285,11 @@ export class Allocations {
         session.event("half", { allocation: id, cell });
       }
     });
+  }
+
+  get #offered(): Offered {
+    const { pure } = this.#options;
+    return { agreed: pure, learned: pure && !this.#learnedPorts.isOff(performance.now()) };
   }
 
   /** A session is gone: what it had joined has lost a side, until the daemon comes back. */
@@ -348,8 +373,8 @@ export class Allocations {
    * hears that this side is there.
    */
   async #arrangePureCells(allocation: Allocation, peer: Side): Promise<void> {
-    const { pure, logger } = this.#options;
-    const cells = withPureCells(allocation.cells, pure ? allocation.keepsPorts : [false, false]);
+    const { logger } = this.#options;
+    const cells = withPureCells(allocation.cells, allocation.keepsPorts, this.#offered);
     if (JSON.stringify(cells) === JSON.stringify(allocation.cells)) return;
     try {
       await this.#setCells(allocation, cells);
@@ -469,6 +494,10 @@ export class Allocations {
       .finally(() => this.#cleanups.delete(done));
     this.#cleanups.add(done);
   }
+}
+
+function cellKey({ allocation, cell }: { allocation: string; cell: number }): string {
+  return `${allocation} ${cell}`;
 }
 
 async function settle(allocation: Allocation): Promise<void> {
