@@ -16,6 +16,8 @@ export interface DaemonOptions {
   /** Further flags of `isthmus-daemon`. */
   flags?: string[];
   env?: NodeJS.ProcessEnv;
+  /** A command that runs the daemon: what it is called with comes behind. */
+  under?: string[];
 }
 
 /** One user's daemon on a node of the laboratory, without any privilege, and its command line. */
@@ -28,6 +30,7 @@ export class Daemon {
   readonly #uid: number;
   readonly #flags: string[];
   readonly #env: NodeJS.ProcessEnv;
+  readonly #under: string[];
   #program: Program | undefined;
 
   constructor(node: Node, options: DaemonOptions) {
@@ -39,6 +42,7 @@ export class Daemon {
     this.#uid = options.uid ?? ORDINARY_UID;
     this.#flags = options.flags ?? [];
     this.#env = options.env ?? {};
+    this.#under = options.under ?? [];
   }
 
   get program(): Program {
@@ -49,7 +53,8 @@ export class Daemon {
   /** Starts the process; its state is that of the last time. */
   async start(): Promise<this> {
     const args = ["--state", this.folder, "--socket", this.socket, ...this.#flags];
-    this.#program = this.node.spawn(NODE, [appProgram("daemon"), ...args], {
+    const [file = NODE, ...rest] = [...this.#under, NODE, appProgram("daemon"), ...args];
+    this.#program = this.node.spawn(file, rest, {
       name: `daemon of ${this.user}`,
       uid: this.#uid,
       env: this.#env,

@@ -59,9 +59,15 @@ export class Natbinder {
     await this.program.exited;
   }
 
+  /** What stands before a command that `natbinder run` runs. */
+  get runCommand(): string[] {
+    return ["sh", LAUNCHER, "run", "--socket", this.socket, "--"];
+  }
+
   /** A program under `natbinder run`, as an ordinary user. */
   run(command: string, args: string[] = [], options: { env?: NodeJS.ProcessEnv; ends?: boolean } = {}): Program {
-    return this.node.spawn("sh", [LAUNCHER, "run", "--socket", this.socket, "--", command, ...args], {
+    const [file = "", ...rest] = [...this.runCommand, command, ...args];
+    return this.node.spawn(file, rest, {
       uid: ORDINARY_UID,
       stdin: "pipe",
       ...options,
