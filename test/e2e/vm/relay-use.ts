@@ -7,10 +7,10 @@ export interface Use {
   kernelBytes: number;
   /** Read and written by the IST's process, of sockets and everything else. */
   processBytes: number;
-  /** CPU time of the process, as a share of one CPU. */
+  /** CPU time of the process itself, without what its system did meanwhile, as a share of one CPU. */
   processBusy: number;
-  /** Sent and received by TCP sockets that are open now. */
-  socketBytes: number;
+  /** Sent and received by TCP sockets of the machine. */
+  segments: number;
   /** Received by UDP sockets. */
   datagrams: number;
 }
@@ -40,8 +40,7 @@ export class RelayUse {
 cat ${process}/io
 sed 's/.*) /stat: /' ${process}/stat
 sed 's/^/uptime: /' /proc/uptime
-ss -tinOH
-nstat -asz UdpInDatagrams Udp6InDatagrams
+nstat -asz TcpInSegs TcpOutSegs UdpInDatagrams Udp6InDatagrams
 `);
     const sum = (pattern: RegExp) =>
       [...text.matchAll(pattern)].reduce((total, [, number]) => total + Number(number), 0);
@@ -49,9 +48,9 @@ nstat -asz UdpInDatagrams Udp6InDatagrams
     return {
       kernelBytes,
       processBytes: sum(/^[rw]char: (\d+)$/gm),
-      socketBytes: sum(/\bbytes_(?:sent|received):(\d+)/g),
+      segments: sum(/^Tcp(?:In|Out)Segs\s+(\d+)/gm),
       datagrams: sum(/^Udp6?InDatagrams\s+(\d+)/gm),
-      processTicks: Number(stat[11]) + Number(stat[12]),
+      processTicks: Number(stat[11]),
       uptimeTicks: sum(/^uptime: ([\d.]+)/gm) * TICKS_PER_SECOND,
     };
   }
@@ -67,7 +66,7 @@ nstat -asz UdpInDatagrams Udp6InDatagrams
       kernelBytes: more("kernelBytes"),
       processBytes: more("processBytes"),
       processBusy: more("processTicks") / more("uptimeTicks"),
-      socketBytes: more("socketBytes"),
+      segments: more("segments"),
       datagrams: more("datagrams"),
     };
   }

@@ -27,6 +27,10 @@ const SEALED_BYTES = 64 * MIB;
 const PLAIN_BYTES = (process.env.ISTHMUS_FULL === "1" ? 1024 : 256) * MIB;
 /** What sessions, and the questions of this test, cost beside a transfer. */
 const SMALL_BYTES = 2 * MIB;
+/** Of a full one on Ethernet; large ones count as many. */
+const SEGMENT_BYTES = 1448;
+/** Sessions, counters, and this test's questions. */
+const MOST_BUSY = 0.8;
 const TRANSFER_MS = 400_000;
 /** A start of Node in the machine takes a quarter of a minute when nothing else runs. */
 const MACHINE_MS = 300_000;
@@ -154,10 +158,10 @@ describe("curl", () => {
       rmSync(join(web.site, "uploaded"));
       expect([downloaded, uploaded].map((text) => text.split(" ")[0])).toEqual(Array(2).fill(digests.get(bytes)));
       const after = await use.whenKernelMoved(before, 2 * bytes);
-      process.stdout.write(`${kind}, ${mode}: ${JSON.stringify(after)}\n`);
       expect(after.processBytes).toBeLessThan(SMALL_BYTES);
-      expect(after.socketBytes).toBeLessThan(SMALL_BYTES);
-      expect(after.processBusy).toBeLessThan(0.5);
+      expect(after.segments).toBeLessThan(SMALL_BYTES / SEGMENT_BYTES);
+      // One that copied would have no time left: the machine's CPU is the slowest part of all.
+      expect(after.processBusy).toBeLessThan(MOST_BUSY);
     },
     2 * TRANSFER_MS,
   );
