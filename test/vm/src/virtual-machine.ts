@@ -20,7 +20,7 @@ const DEBUG_PATIENCE = 6;
 const LEAK_AGE_S = 6;
 
 /** A network card of the guest (its eth0, eth1 and so on): the other end of the cable is a TAP device of this host. */
-export interface NetworkCard {
+interface NetworkCard {
   /** File of the network namespace in which the TAP device appears. */
   netns: string;
   /** Name of the TAP device, which is there as long as the machine runs. */
