@@ -256,5 +256,10 @@ describe("a malicious server between a victim and the server", () => {
     const client = startClient({ origin: proxied, identity: real.identity });
     await client.whenUp(AbortSignal.timeout(10_000));
     expect(real.attempts[0]).toMatchObject({ origin: proxied });
+    // What is between has another port towards the server.
+    expect(client.login?.keptPort).toBe(false);
+    const straight = startClient({ ...(await startServer({ isOwnOrigin: () => true })) });
+    await straight.whenUp(AbortSignal.timeout(10_000));
+    expect(straight.login?.keptPort).toBe(true);
   });
 });

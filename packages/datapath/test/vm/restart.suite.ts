@@ -69,6 +69,21 @@ it("cells and splices outlive a process that is killed, and the next one takes t
   expect(await Promise.all(spliced.map((leg) => leg.whenEnded()))).toEqual(["reset", "reset"]);
 });
 
+it("pure cells are taken over as they were made, whatever they have learned meanwhile", async () => {
+  const first = new KernelDataPath({ logger: silentLogger() });
+  await first.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: () => undefined });
+  const pure = [{}, { learns: 0 }, { learns: 1 }] as const;
+  const cells = await first.allocate({ ...SPEC, cells: pure.map((kind, cell) => ({ cell, pure: kind })) });
+  for (const cell of [1, 2]) await first.learn(ALLOCATION, cell, 40_000 + cell);
+  await first.close();
+
+  const { dataPath } = await opened();
+  expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells, splices: [] }]);
+  await dataPath.learn(ALLOCATION, 1, 40_003);
+  const more = await dataPath.update(ALLOCATION, { cells: [0, 1, 3].map((cell) => ({ cell })) });
+  expect(more.slice(0, 2)).toEqual(cells.slice(0, 2));
+});
+
 it("nobody else may use it at the same time", async () => {
   await opened();
   await expect(opened()).rejects.toThrow(
