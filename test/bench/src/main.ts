@@ -8,10 +8,10 @@ import { broker } from "./measures/broker.ts";
 import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
 import type { Measure } from "./measures/measure.ts";
-import { relay } from "./measures/relay.ts";
+import { relayLarge, relayPackets, relaySmall } from "./measures/relay.ts";
 import { relayMemory } from "./measures/relay-memory.ts";
 import { request } from "./measures/request.ts";
-import { thesisCounted, thesisSmall } from "./measures/thesis.ts";
+import { thesisCounted, thesisLoss, thesisSmall } from "./measures/thesis.ts";
 import { throughput } from "./measures/throughput.ts";
 import { type Plot, plotAsSvg } from "./plot.ts";
 import { type MeasureResult, measureAsMarkdown, type Report, replaceTables, reportAsMarkdown } from "./report.ts";
@@ -31,16 +31,22 @@ const END_TO_END: MeasureSet = {
   measures: [throughput, firstByte, request, connections, broker],
   mostMinutes: 30,
 };
+
+/** A measure that is kept for itself. */
+function alone(measure: Measure): MeasureSet {
+  return { name: measure.name, results: `${measure.name}.json`, measures: [measure], mostMinutes: 60 };
+}
+
 const SETS: readonly MeasureSet[] = [
   END_TO_END,
-  { name: "relay", results: "relay.json", measures: [relay], mostMinutes: 90 },
-  { name: "relay-memory", results: "relay-memory.json", measures: [relayMemory], mostMinutes: 40 },
-  { name: "thesis-counted", results: "thesis-counted.json", measures: [thesisCounted], mostMinutes: 90 },
-  { name: "thesis-small", results: "thesis-small.json", measures: [thesisSmall], mostMinutes: 90 },
+  ...[relayLarge, relaySmall, relayPackets, relayMemory, thesisCounted, thesisLoss, thesisSmall].map(alone),
 ];
 const MEASURES = SETS.flatMap(({ measures }) => measures);
 /** One name for several. */
-const TOGETHER = new Map<string, readonly Measure[]>([["thesis", [thesisCounted, thesisSmall]]]);
+const TOGETHER = new Map<string, readonly Measure[]>([
+  ["relay", [relayLarge, relaySmall, relayPackets, relayMemory]],
+  ["thesis", [thesisCounted, thesisLoss, thesisSmall]],
+]);
 
 const ROOT = resolve(import.meta.dirname, "../../..");
 const RESULTS = join(ROOT, "test/bench/results");

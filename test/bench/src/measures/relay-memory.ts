@@ -45,7 +45,7 @@ function residents(): string {
     ${node} ${appProgram("isb")} --data /tmp/fit/isb >/tmp/fit/isb.log 2>&1 & isb=$!
     ready /tmp/fit/isb.log $isb
     ${node} ${appProgram("ist")} --data /tmp/fit/ist join "$(invite invite-ist)"
-    ${node} ${appProgram("ist")} --data /tmp/fit/ist --name relay --datapath kernel >/tmp/fit/ist.log 2>&1 & ist=$!
+    ${node} ${appProgram("ist")} --data /tmp/fit/ist --name relay --data-path kernel >/tmp/fit/ist.log 2>&1 & ist=$!
     ready /tmp/fit/ist.log $ist
     user="setpriv --reuid ${ORDINARY_UID} --regid ${ORDINARY_UID} --clear-groups"
     login=$(invite invite alice)

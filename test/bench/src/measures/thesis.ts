@@ -12,6 +12,8 @@ import { megabits } from "./relay.ts";
 /** The five phases of T 5.4. */
 const PHASES = [direct, forward, nat, userspace, passive];
 const ROUNDS = 5;
+/** Of loss, of which there are many points. */
+const LOSS_ROUNDS = 3;
 
 const CONNECTIONS = [1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100];
 const ROUND_TRIPS = 300;
@@ -20,7 +22,7 @@ const ROUND_TRIP_BYTES = 64;
 const RATES = [0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1];
 const DATAGRAM_BYTES = [1000, 6000];
 const SIZES = [64, 128, 256, 512, 1024, 2048, 4096, 8192];
-const LOSS_MS = 400;
+const LOSS_MS = 200;
 
 /** The line, against what plain forwarding through the small relay carries: its ends, not the line, are the limit. */
 const LINE_SHARE = 1.25;
@@ -42,13 +44,22 @@ const MACHINES = {
 
 const PHASES_METHOD = `The thesis' five phases: direct, Linux forwarding, NAT, IST in application layer, IST in kernel \
 (Passive Splice), with packets of 1,500 bytes (no offloads) and a NAT before each host, but for direct. TCP rates are those \
-of sender and receiver, averaged. Points are medians of ${ROUNDS} interleaved rounds with their 95 % intervals.`;
+of sender and receiver, averaged. Points are medians of ${ROUNDS} interleaved rounds (of loss, ${LOSS_ROUNDS}) with their 95 % intervals.`;
 
 export const thesisCounted: Measure = {
   name: "thesis-counted",
   title: "The thesis' evaluation (T 5.4) by instructions: figures 5.5 to 5.7",
   method: `${PHASES_METHOD} All hosts are in one virtual machine with one CPU whose clock counts instructions (2 ns each).`,
   run: (say, draw) => counted(theKernel(), say, draw),
+};
+
+export const thesisLoss: Measure = {
+  name: "thesis-loss",
+  title: "The thesis' evaluation (T 5.4) by instructions: figures 5.8 to 5.10",
+  method: `${PHASES_METHOD} All hosts are in one virtual machine with one CPU whose clock counts instructions (2 ns each). Each \
+relay is a thread with a queue of 256 packets, which shares the CPU with sender and receiver: what does not fit is lost. The \
+full rate is that of a sender that never waits, and rates are shares of what it sends to b directly.`,
+  run: (say, draw) => countedLoss(theKernel(), say, draw),
 };
 
 export const thesisSmall: Measure = {
@@ -75,6 +86,22 @@ async function counted(kernel: Kernel, say: Context["say"], draw: Context["draw"
   return [...(await roundTrips(context)), ...(await goodput(context, { warmMs: 100, ms: 300 }))];
 }
 
+async function countedLoss(kernel: Kernel, say: Context["say"], draw: Context["draw"]): Promise<Figure[]> {
+  await using vm = await VirtualMachine.boot({ kernel, countInstructions: true, memoryMiB: 2048 });
+  await vm.load(buildModule("splice", kernel));
+  const site = await RelaySite.inside(vm, PHASES);
+  await site.setOffloads(false);
+  await site.queueAtRelays();
+  const context: Context = { site, machine: "counted", say, draw };
+  return [
+    ...(await lossByRate(context, async (bytes) => {
+      const { sent, seconds } = await site.rate(direct, bytes, 0, LOSS_MS);
+      return (sent * bytes * 8) / seconds;
+    })),
+    ...(await lossBySize(context)),
+  ];
+}
+
 async function small(kernel: Kernel, say: Context["say"], draw: Context["draw"]): Promise<Figure[]> {
   await using vm = await VirtualMachine.boot({ kernel, ...SMALL_RELAY, qemuArguments: networkCards(PHASES) });
   await vm.load(buildModule("splice", kernel));
@@ -87,7 +114,7 @@ async function small(kernel: Kernel, say: Context["say"], draw: Context["draw"])
     figure("small relay: the senders' line", "Mbit/s", [line / 1e6]),
     ...(await roundTrips(context)),
     ...(await goodput(context, { warmMs: 300, ms: 700 })),
-    ...(await lossByRate(context, line)),
+    ...(await lossByRate(context, async () => line)),
     ...(await lossBySize(context)),
   ];
 }
@@ -200,27 +227,32 @@ async function goodput({ site, machine, say, draw }: Context, time: { warmMs: nu
 }
 
 /** Figures 5.8 and 5.9. */
-async function lossByRate({ site, machine, say, draw }: Context, line: number): Promise<Figure[]> {
+async function lossByRate(
+  { site, machine, say, draw }: Context,
+  fullRate: (bytes: number) => Promise<number>,
+): Promise<Figure[]> {
   const figures: Figure[] = [];
   for (const [index, bytes] of DATAGRAM_BYTES.entries()) {
+    const full = await fullRate(bytes);
+    figures.push(figure(`${machine}: full rate with ${bytes} bytes`, "Mbit/s", [full / 1e6]));
     const points = new Map<number, Map<Relay, number[]>>();
     for (const share of RATES) {
       const rounds = await interleave(
         PHASES,
         async (phase, round) => {
-          const loss = await lossOf(site, phase, bytes, line * share);
+          const loss = await lossOf(site, phase, bytes, full * share);
           say(
             `UDP (${machine}), ${bytes} bytes at ${share}, round ${round}: ${phase.title} loses ${loss.toFixed(1)} %`,
           );
           return loss;
         },
-        ROUNDS,
+        LOSS_ROUNDS,
       );
       points.set(share, rounds);
       for (const phase of PHASES) {
         figures.push(
           detail(
-            `${machine}: UDP loss, ${bytes} bytes at ${share} of the line: ${phase.title}`,
+            `${machine}: UDP loss, ${bytes} bytes at ${share} of the full rate: ${phase.title}`,
             "%",
             rounds.get(phase)!,
           ),
@@ -229,9 +261,9 @@ async function lossByRate({ site, machine, say, draw }: Context, line: number): 
     }
     draw({
       kind: "lines",
-      name: `fig-5.${8 + index}-udp-loss-${bytes}-bytes`,
+      name: `fig-5.${8 + index}-udp-loss-${bytes}-bytes-${machine}`,
       title: `UDP loss by rate, datagrams of ${bytes} bytes, ${MACHINES[machine]}`,
-      x: "share of the line's rate",
+      x: "share of the full rate",
       y: "lost, %",
       series: PHASES.map((phase) => series(phase, RATES, (share) => points.get(share)!.get(phase)!)),
     });
@@ -250,14 +282,14 @@ async function lossBySize({ site, machine, say, draw }: Context): Promise<Figure
         say(`UDP (${machine}), ${bytes} bytes at full rate, round ${round}: ${phase.title} loses ${loss.toFixed(1)} %`);
         return loss;
       },
-      ROUNDS,
+      LOSS_ROUNDS,
     );
     points.set(bytes, rounds);
   }
   draw({
     kind: "lines",
-    name: "fig-5.10-udp-loss-by-size",
-    title: `UDP loss at the line's full rate, ${MACHINES[machine]}`,
+    name: `fig-5.10-udp-loss-by-size-${machine}`,
+    title: `UDP loss at full rate, ${MACHINES[machine]}`,
     x: "bytes of a datagram",
     y: "lost, %",
     isLogarithmic: true,
