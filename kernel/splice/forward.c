@@ -178,16 +178,19 @@ void ist_leg_route_input(const struct ist_leg *leg, struct sk_buff *skb)
 }
 
 /* The sender learns what fits, on its own side of the translation. */
-static void ist_tell_too_big(struct ist_packet *packet, u8 out_family, u32 mtu)
+static void ist_tell_too_big(struct net *net, struct ist_splice *splice,
+			     u8 side, const struct ist_packet *packet, u32 mtu)
 {
+	u8 out_family = splice->leg[!side].family;
+
 	mtu = mtu + ist_mtu_headers(packet->family) -
 	      ist_mtu_headers(out_family);
 	if (packet->family == AF_INET)
-		icmp_send(packet->skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED,
-			  htonl(mtu));
+		ist_icmp_tell(net, splice, side, packet, ICMP_DEST_UNREACH,
+			      ICMP_FRAG_NEEDED, mtu);
 	else
-		icmpv6_send(packet->skb, ICMPV6_PKT_TOOBIG, 0,
-			    max_t(u32, mtu, IPV6_MIN_MTU));
+		ist_icmp_tell(net, splice, side, packet, ICMPV6_PKT_TOOBIG, 0,
+			      max_t(u32, mtu, IPV6_MIN_MTU));
 }
 
 static bool ist_may_fragment(const struct ist_packet *packet, u32 out_mtu,
@@ -408,10 +411,12 @@ enum ist_reason ist_forward(struct net *net, struct ist_splice *splice, u8 side,
 					   ipv6_hdr(skb)->hop_limit;
 	if (unlikely(hops <= 1)) {
 		if (packet->family == AF_INET)
-			icmp_send(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0);
+			ist_icmp_tell(net, splice, side, packet,
+				      ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0);
 		else
-			icmpv6_send(skb, ICMPV6_TIME_EXCEED,
-				    ICMPV6_EXC_HOPLIMIT, 0);
+			ist_icmp_tell(net, splice, side, packet,
+				      ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT,
+				      0);
 		return IST_REASON_HOP_LIMIT;
 	}
 	if (unlikely(skb_warn_if_lro(skb)))
@@ -421,7 +426,7 @@ enum ist_reason ist_forward(struct net *net, struct ist_splice *splice, u8 side,
 		return IST_REASON_UNSENDABLE;
 	skb_set_transport_header(skb, packet->offset);
 	if (unlikely(!ist_fits(packet, out->family, dst_mtu(dst)))) {
-		ist_tell_too_big(packet, out->family, dst_mtu(dst));
+		ist_tell_too_big(net, splice, side, packet, dst_mtu(dst));
 		return IST_REASON_TOO_BIG;
 	}
 	if (unlikely(skb_ensure_writable(skb, packet->offset + l4_header)))

@@ -302,6 +302,49 @@ static void ist_icmp_relay(struct net *net, struct ist_splice *splice, u8 side,
 		 leg->family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
+/* As many errors of its own as the kernel sends by default. */
+#define IST_TELL_PER_JIFFY	DIV_ROUND_UP(1000, HZ)
+
+static bool ist_may_tell(struct ist_net *in)
+{
+	unsigned long now = jiffies;
+
+	if (READ_ONCE(in->told_at) != now) {
+		WRITE_ONCE(in->told_at, now);
+		atomic_set(&in->told, 0);
+	}
+	return atomic_inc_return(&in->told) <= IST_TELL_PER_JIFFY;
+}
+
+/**
+ * ist_icmp_tell() - tell a sender of an error about its packet
+ * @net: namespace
+ * @splice: splice
+ * @side: of the leg by which the packet came
+ * @packet: the packet, as it came
+ * @type: of the error, in the packet's family
+ * @code: likewise
+ * @info: the rest of the error's header
+ *
+ * The stack's own errors would be found invalid by connection tracking, which
+ * never saw the packet.
+ */
+void ist_icmp_tell(struct net *net, struct ist_splice *splice, u8 side,
+		   const struct ist_packet *packet, u8 type, u8 code, u32 info)
+{
+	struct ist_icmp_error error = {
+		.type = type,
+		.code = code,
+		.info = info,
+		.length = min_t(u32, packet->skb->len, U16_MAX),
+	};
+
+	if (ist_may_tell(splice->alloc->in) &&
+	    !skb_copy_bits(packet->skb, packet->offset, error.transport,
+			   sizeof(error.transport)))
+		ist_icmp_relay(net, splice, side, &error);
+}
+
 static bool ist_icmp_parse(struct ist_icmp_error *error,
 			   struct ist_packet *packet, u8 proto)
 {

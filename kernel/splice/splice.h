@@ -83,6 +83,8 @@ struct ist_counters {
  * @live_udp: those of them that carry datagrams
  * @lingering: splices that are over
  * @halves: unpaired legs
+ * @told: ICMP errors of its own in the jiffy @told_at
+ * @told_at: jiffies
  * @n_allocs: allocations
  * @n_cells: cells
  * @up: tables are there and hooks registered, which the first allocation does
@@ -101,6 +103,8 @@ struct ist_net {
 	atomic_t live_udp;
 	atomic_t lingering;
 	atomic_t halves;
+	atomic_t told;
+	unsigned long told_at;
 	u32 n_allocs;
 	u32 n_cells;
 	bool up;
@@ -463,6 +467,8 @@ int ist_send(struct net *net, struct ist_splice *splice, u8 side,
 struct sk_buff *ist_answer_skb(u32 length);
 
 /* icmp.c */
+void ist_icmp_tell(struct net *net, struct ist_splice *splice, u8 side,
+		   const struct ist_packet *packet, u8 type, u8 code, u32 info);
 bool ist_icmp_concerns(struct ist_net *in, struct ist_packet *packet, u8 proto);
 unsigned int ist_icmp_input(struct ist_net *in, struct ist_packet *packet,
 			    u8 proto);

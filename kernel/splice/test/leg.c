@@ -3,16 +3,18 @@
  * One leg of a splice, as an ordinary program would have it:
  *
  *   leg tcp LOCAL PORT REMOTE PORT SEND SEED RECEIVE SEED [WORD...]
- *   leg udp LOCAL PORT REMOTE PORT COUNT SIZE SECONDS
+ *   leg udp LOCAL PORT REMOTE PORT COUNT SIZE SECONDS [ENOUGH]
  *
  * TCP: connects, sends SEND bytes of the stream that SEED names while it checks
  * every one of the RECEIVE bytes that come; then both ends close. Port 0 lets
- * the system choose. Words: `wait MS` before sending, `hold MS` before closing,
- * `reset` ends by RST, `half` closes the sending side at once, `slow` reads
- * slowly, `pause MS` has a small buffer and does not read for so long; `tfo`
- * and `mptcp` offer TCP Fast Open, with data in the SYN, and Multipath TCP.
+ * the system choose. Words: `wait MS` before sending, `go FILE` sends when that
+ * file is there, `hold MS` before closing, `reset` ends by RST, `half` closes
+ * the sending side at once, `slow` reads slowly, `pause MS` has a small buffer
+ * and does not read for so long; `tfo` and `mptcp` offer TCP Fast Open, with
+ * data in the SYN, and Multipath TCP.
  * UDP: sends COUNT datagrams of SIZE bytes, and says how many good ones came
- * within SECONDS, and how many errors of the network, with the last one.
+ * within SECONDS, and how many errors of the network, with the last one. When
+ * ENOUGH have come it ends soon, but not before the peer has had time, too.
  * Status 0 when everything came as it should; 1 for wrong bytes, 2 for an
  * error of the connection, which is printed.
  */
@@ -32,6 +34,7 @@
 
 #define CHUNK_BYTES 65536
 #define SMALL_BUFFER_BYTES 16384
+#define PEERS_SECONDS 3
 
 /* Older headers do not know it. */
 #ifndef IPPROTO_MPTCP
@@ -129,6 +132,14 @@ static int word_of(int count, char **words, const char *name)
 	return 0;
 }
 
+static const char *text_of(int count, char **words, const char *name)
+{
+	for (int i = 0; i + 1 < count; i++)
+		if (!strcmp(words[i], name))
+			return words[i + 1];
+	return NULL;
+}
+
 struct transfer {
 	struct stream stream;
 	uint64_t left;
@@ -183,6 +194,7 @@ static int run_tcp(int argc, char **argv)
 {
 	static struct transfer out, in;
 	char **words = argv + 8;
+	const char *go = text_of(argc - 8, words, "go");
 	int count = argc - 8, sock, small = SMALL_BUFFER_BYTES, on = 1;
 	bool open = true, sending = true;
 	double start = now(), connected, reading;
@@ -211,6 +223,8 @@ static int run_tcp(int argc, char **argv)
 	       info.tcpi_snd_wscale, info.tcpi_rcv_wscale, info.tcpi_rto);
 	fflush(stdout);
 	usleep(1000 * word_of(count, words, "wait"));
+	while (go && access(go, F_OK))
+		usleep(20000);
 	if (word_of(count, words, "half") && !out.left)
 		shutdown(sock, SHUT_WR);
 	while (out.left || in.left || sending) {
@@ -275,8 +289,9 @@ static int run_tcp(int argc, char **argv)
 	return 0;
 }
 
-static int run_udp(char **argv)
+static int run_udp(int argc, char **argv)
 {
+	int enough = argc > 7 ? atoi(argv[7]) : 0;
 	int count = atoi(argv[4]), size = atoi(argv[5]), good = 0, sent = 0;
 	int errors = 0, error = 0;
 	static unsigned char buffer[CHUNK_BYTES], expected[CHUNK_BYTES];
@@ -312,6 +327,8 @@ static int run_udp(char **argv)
 				return 1;
 			}
 			good++;
+			if (good == enough && until > now() + PEERS_SECONDS)
+				until = now() + PEERS_SECONDS;
 		}
 	}
 	printf("sent %d received %d errors %d (%s)\n", sent, good, errors,
@@ -324,7 +341,7 @@ int main(int argc, char **argv)
 	if (argc >= 10 && !strcmp(argv[1], "tcp"))
 		return run_tcp(argc - 2, argv + 2);
 	if (argc >= 9 && !strcmp(argv[1], "udp"))
-		return run_udp(argv + 2);
+		return run_udp(argc - 2, argv + 2);
 	printf("see the top of leg.c for what it takes\n");
 	return 2;
 }

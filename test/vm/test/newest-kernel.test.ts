@@ -34,7 +34,7 @@ describe(`ist_splice on ${newest?.version}`, () => {
     await hosts.transfer([6666, 5555], { from: [5555, 6666], bytes: 500_000 });
     await hosts.transfer([20_000, 20_001], { families: [4, 6], bytes: 500_000 });
     const [atA, atB] = await hosts.datagrams([20_000, 20_001], 3000, { families: [6, 6] });
-    expect(Math.min(atA, atB)).toBeGreaterThan(10);
+    expect(Math.min(atA, atB)).toBeGreaterThanOrEqual(10);
     expect(await hosts.istctl("allocs")).toContain("cells=2");
     expect(await hosts.checksumErrors()).toBe(0);
     await hosts.remove();

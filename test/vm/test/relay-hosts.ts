@@ -200,16 +200,16 @@ export class RelayHosts {
     return this.legs(leg(0), leg(1), delayMs);
   }
 
-  /** Both ends send datagrams. @returns how many came at `a` and at `b` */
+  /** Both ends send datagrams until each has got some, or a minute is over. @returns how many came at `a` and at `b` */
   async datagrams(
     ports: readonly [number, number],
     size: number,
-    { families = [4, 4], count = 40 }: { families?: readonly [4 | 6, 4 | 6]; count?: number } = {},
+    { families = [4, 4], enough = 10 }: { families?: readonly [4 | 6, 4 | 6]; enough?: number } = {},
   ): Promise<[number, number]> {
     const leg = (side: 0 | 1): string => {
       const host = side === 0 ? this.addresses.a : this.addresses.b;
       const [own, ist] = families[side] === 4 ? [host.v4, host.ist4] : [host.v6, host.ist6];
-      return `udp ${own} 0 ${ist} ${ports[side]} ${count} ${size} 6`;
+      return `udp ${own} 0 ${ist} ${ports[side]} 600 ${size} 60 ${enough}`;
     };
     const outputs = await this.legs(leg(0), leg(1));
     return outputs.map((output) => Number(/received (\d+)/.exec(output)![1])) as [number, number];

@@ -108,9 +108,7 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
       ["IPv6 and IPv4 in fragments", [6, 4], 3000],
     ] as const)("passes datagrams over %s", async (_, families, size) => {
       const [atA, atB] = await hosts.datagrams((await hosts.cell()).ports, size, { families });
-      // The first ones, until both sides are known, are lost.
-      expect(atA).toBeGreaterThan(10);
-      expect(atB).toBeGreaterThan(10);
+      expect(Math.min(atA, atB)).toBeGreaterThanOrEqual(10);
     });
   });
 
