@@ -15,9 +15,11 @@ fi
 # Real programs for the end-to-end tests.
 TEST_PACKAGES="nginx-light openssh-server openssh-client redis-server redis-tools exim4-daemon-light bind9-dnsutils dnsmasq-base iperf3 chromium shellcheck miniupnpd miniupnpd-nftables rtorrent transmission-daemon"
 # In virtual machines: a second kernel, and offloads that are switched off.
-MACHINE_PACKAGES="$VM_PACKAGES linux-image-6.12-amd64 linux-headers-6.12-amd64 ethtool"
+MACHINE_PACKAGES="$VM_PACKAGES linux-image-6.12-amd64 linux-headers-6.12-amd64 ethtool sparse"
+# What else kernel/check.sh needs for all that it checks.
+CHECK_PACKAGES="linux-source-6.1 coccinelle gcc-aarch64-linux-gnu"
 # shellcheck disable=SC2086 # lists of words
-is_root && install_packages $BUILD_PACKAGES $LAB_PACKAGES $TEST_PACKAGES $MACHINE_PACKAGES
+is_root && install_packages $BUILD_PACKAGES $LAB_PACKAGES $TEST_PACKAGES $MACHINE_PACKAGES ${ISTHMUS_FULL:+$CHECK_PACKAGES}
 install_node_packages
 build
 exec node test/run.ts
