@@ -1,0 +1,106 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Binding, IdealState, policySchema, StateFile } from "@isthmus/binding";
+import { socketsUnavailable } from "@isthmus/native/sockets";
+import { PortMapper } from "@isthmus/portmap";
+import { FakeGateway, type FakeSettings } from "@isthmus/portmap/testing";
+import { Metrics, silentLogger } from "@isthmus/service";
+import { onTestFinished } from "vitest";
+import { AskServer } from "../src/ask-server.ts";
+import { NatbinderMetrics } from "../src/natbinder-metrics.ts";
+import { OpenSockets } from "../src/open-sockets.ts";
+
+/** The program behind `natbinder run`. */
+export const RUN = join(import.meta.dirname, "../build/natbinder-run");
+const HOST = "127.0.0.2";
+export const OTHER_HOST = "127.0.0.3";
+
+/** What of these tests this machine cannot run. */
+export const cannotRun: boolean = socketsUnavailable !== undefined || !existsSync(RUN);
+export const hasCompiler: boolean = spawnSync("gcc", ["--version"]).status === 0;
+
+export function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "natbinder-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Natbinder's parts in this process, with a gateway on loopback, at a socket of their own. */
+export async function startNatbinder(settings: Partial<FakeSettings> = {}, { mostSocketsPerUser = 256 } = {}) {
+  const folder = newFolder();
+  const path = join(folder, "run", "ask.sock");
+  const logger = silentLogger();
+  const fake = await FakeGateway.start(settings);
+  onTestFinished(() => fake.stop({ goodbye: false }));
+  const mapper = new PortMapper(fake.optionsFor(HOST));
+  onTestFinished(() => mapper.stop());
+  await mapper.start();
+  const file = new StateFile(folder, logger);
+  const open: OpenSockets = new OpenSockets({
+    onClosed: (socket) => binding.close("", socket),
+    onMissed: () => undefined,
+  });
+  onTestFinished(() => open.close());
+  const binding = new Binding({
+    gateway: mapper,
+    policy: policySchema.parse({}),
+    state: new IdealState(),
+    file,
+    logger,
+    whatIsOpen: () => open.whatIsOpen(),
+    ownAddresses: () => [HOST],
+    mostSocketsPerUser,
+  });
+  onTestFinished(() => binding.stop());
+  await binding.start();
+  const metrics = new Metrics("natbinder");
+  const asks = new AskServer({ binding, open, metrics: new NatbinderMetrics(metrics, () => undefined), logger });
+  onTestFinished(() => asks.stop());
+  await asks.start(path);
+  return { path, fake, binding, metrics };
+}
+
+/** A port that nobody has, and that is likely to stay so. */
+let nextPort = 20_000 + (process.pid % 1000) * 10;
+export function freshPort(): number {
+  return nextPort++;
+}
+
+export interface Ended {
+  status: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+/** A program under natbinder-run, with what it prints. */
+export class RunProgram {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  output = "";
+
+  constructor(path: string, command: string[], env: NodeJS.ProcessEnv = {}) {
+    this.child = spawn(RUN, ["--socket", path, "--", ...command], {
+      stdio: ["pipe", "pipe", "pipe"],
+      env: { PATH: process.env.PATH, ...env },
+    });
+    onTestFinished(() => void this.child.kill("SIGKILL"));
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream?.on("data", (text: Buffer) => (this.output += text.toString()));
+    }
+    this.ended = once(this.child, "close").then(([status, signal]) => ({ status, signal }) as Ended);
+  }
+}
+
+/** A program that listens at a port of TCP, says what came of it, and stays. */
+export function listener(port: number, host = "0.0.0.0"): string[] {
+  const code = `
+    const server = require("node:net").createServer();
+    const started = performance.now();
+    server.on("error", (error) => { console.log(error.code); process.exit(3); });
+    server.listen(${port}, "${host}", () => console.log("listening after " + (performance.now() - started)));
+    process.stdin.on("end", () => process.exit()).resume();
+  `;
+  return [process.execPath, "-e", code];
+}
