@@ -56,7 +56,8 @@ export class GuestNode extends Node {
     const netns = join(NETNS_FOLDER, outside.netns);
     const card = { netns, tap: TAP, mac: near.mac };
     // What a machine leaves behind when it is killed vanishes with the laboratory's world.
-    const machine = await VirtualMachine.boot({ within: WORLD_FOLDER, ...options, card });
+    // The other hosts have deadlines for what it says, and are not nice to it.
+    const machine = await VirtualMachine.boot({ within: WORLD_FOLDER, niceness: 0, ...options, card });
     const node = new GuestNode(outside, machine);
     lab.nodes.set(name, node);
     lab.hosts.set(name, node);
