@@ -77,6 +77,9 @@ ip -n r route add 10.3.0.128/25 via 10.3.0.2
 ip -n r route add fd03::ff:0/112 via fd03::2
 `;
 
+/** Some hundred programs are started, on a machine that has just come up. */
+const SET_UP_MS = 300_000;
+
 /** As many addresses of each side as the routes above lead to. */
 const GHOSTS = 127;
 
@@ -126,10 +129,11 @@ export class RelayHosts {
     for (const tool of TOOL_NAMES) {
       execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", join(vm.share, tool), join(TOOLS, `${tool}.c`)]);
     }
-    await vm.check(`
+    const script = `
       mkdir -p ${BIN} && cp ${TOOL_NAMES.map((tool) => `${vm.guestShare}/${tool}`).join(" ")} ${BIN}
       ${behindNats ? BEHIND_NATS : PLAIN}
-    `);
+    `;
+    await vm.check(script, SET_UP_MS);
     return new RelayHosts(vm, behindNats);
   }
 
