@@ -153,9 +153,10 @@ ist_connection_syn_ack(const struct ist_connection *connection, __u32 side,
 static __always_inline bool ist_end_expects(const struct ist_end *end,
 					    __u32 seq)
 {
-	__u32 window = end->window > IST_WINDOW_LEAST ? end->window :
-							IST_WINDOW_LEAST;
+	__u32 window = end->window;
 
+	if (window < IST_WINDOW_LEAST)
+		window = IST_WINDOW_LEAST;
 	return seq - end->ack <= window + 1;
 }
 
