@@ -69,7 +69,7 @@ export class Binding {
   #timer: NodeJS.Timeout | undefined;
   #reconciling: Promise<void> | undefined;
   #held: { protocol: "tcp" | "udp"; port: number; holder: string }[] = [];
-  #isStopped = false;
+  readonly #stopping = new AbortController();
 
   constructor(options: BindingOptions) {
     this.#options = options;
@@ -89,7 +89,7 @@ export class Binding {
 
   /** Ends all that this object does by itself. Mappings stay, and are on disk. */
   async stop(): Promise<void> {
-    this.#isStopped = true;
+    this.#stopping.abort();
     clearTimeout(this.#timer);
     for (const worker of this.#workers.values()) worker.stop();
     await this.idle();
@@ -140,7 +140,7 @@ export class Binding {
     this.#reconciling ??= this.#compare().finally(() => {
       this.#reconciling = undefined;
       clearTimeout(this.#timer);
-      if (this.#isStopped) return;
+      if (this.#stopping.signal.aborted) return;
       this.#timer = setTimeout(() => void this.reconcile(), this.#options.reconcileMs ?? RECONCILE_MS).unref();
     });
     return this.#reconciling;
@@ -229,8 +229,13 @@ export class Binding {
     const startedMs = performance.now();
     let entries: Mapping[];
     try {
-      entries = await gateway.list({ timeoutMs: LIST_TIMEOUT_MS, background: true });
+      entries = await gateway.list({
+        timeoutMs: LIST_TIMEOUT_MS,
+        background: true,
+        signal: this.#stopping.signal,
+      });
     } catch (err) {
+      if (this.#stopping.signal.aborted) return;
       logger.warn(
         { code: err instanceof PortmapError ? err.code : undefined },
         "the gateway's mappings cannot be listed",

@@ -124,6 +124,7 @@ export class PortWorker {
 
   stop(): void {
     this.#isStopped = true;
+    this.#call?.withdrawal.abort();
     clearTimeout(this.#timer);
   }
 
@@ -177,12 +178,13 @@ export class PortWorker {
       this.#retryMs = FIRST_RETRY_MS;
     } catch (error) {
       const failure = error instanceof PortmapError ? error : new PortmapError("failed", undefined, { cause: error });
-      if (failure.untouched && withdrawal.signal.aborted) return;
+      // Its turn did not come before its time was over, or before the wish turned: it stands in line again, if it still has to.
+      if (failure.untouched) return;
       const isForeign = failure.code === "conflict" || failure.code === "other-port";
       // Silence does not say whether the call had its effect; a refusal says that it had none.
       const isSilence = failure.gatewayCode === undefined;
       if (isForeign) this.#know("absent");
-      else if (!failure.untouched && (isSilence || this.#knowledge === "mapped")) this.#know("unsure");
+      else if (isSilence || this.#knowledge === "mapped") this.#know("unsure");
       // To remove what is another host's is nothing that was to be done.
       if (this.#wanted || !isForeign) this.#error = failure;
     } finally {

@@ -5,6 +5,8 @@ import { type IdealState, idealStateSchema, type StoredState } from "./ideal-sta
 
 /** Changes within that time are written at once: a durable write takes as long as some binds. */
 const GATHER_MS = 20;
+/** Of a long state: this many times as long as it took to write it, so that it never costs more than a part of the time. */
+const PAUSE_FACTOR = 9;
 /** After a failed write. */
 const RETRY_MS = 5000;
 
@@ -16,6 +18,8 @@ export class StateFile {
   #state: IdealState | undefined;
   #trouble: string | undefined;
   #writing: Promise<void> | undefined;
+  /** What the newest write took. */
+  #tookMs = 0;
 
   constructor(folder: string, logger: Logger) {
     this.#path = join(folder, "ideal-state.json");
@@ -52,7 +56,8 @@ export class StateFile {
   /** Writes the state, as it is then, within a moment. */
   save(state: IdealState): void {
     this.#state = state;
-    this.#timer ??= setTimeout(() => void this.flush(), this.#trouble === undefined ? GATHER_MS : RETRY_MS).unref();
+    const gatherMs = Math.max(GATHER_MS, this.#tookMs * PAUSE_FACTOR);
+    this.#timer ??= setTimeout(() => void this.flush(), this.#trouble === undefined ? gatherMs : RETRY_MS).unref();
   }
 
   /** Writes what is waiting to be. Resolves when it is on disk, or cannot be. */
@@ -68,10 +73,12 @@ export class StateFile {
   async #write(): Promise<void> {
     const state = this.#state;
     if (!state) return;
+    const startedMs = performance.now();
     try {
       await replaceFile(this.#path, `${JSON.stringify(state.toStored())}\n`);
       if (this.#trouble !== undefined) this.#logger.info({ path: this.#path }, "the ideal state is on disk again");
       this.#trouble = undefined;
+      this.#tookMs = performance.now() - startedMs;
     } catch (error) {
       this.#fail("cannot write the ideal state: going on in memory", error);
       this.save(state);

@@ -3,6 +3,7 @@ export { Deployment, type DeploymentOptions, type TwoHomes, twoHomes } from "./d
 export { HomeGateway, type HomeGatewayOptions } from "./home-gateway.ts";
 export { type KernelRelayOptions, kernelRelay } from "./kernel-relay.ts";
 export { LanPort } from "./lan-port.ts";
+export { Natbinder, type NatbinderOptions } from "./natbinder.ts";
 export { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
 export { Isb, Ist } from "./servers.ts";
 export {

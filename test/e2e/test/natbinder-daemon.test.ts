@@ -1,7 +1,6 @@
-import { Deployment, HomeGateway, portOf } from "@isthmus/e2e";
+import { Deployment, HomeGateway, Natbinder, portOf } from "@isthmus/e2e";
 import { Lab } from "@isthmus/lab";
 import { expect, it } from "vitest";
-import { Natbinder } from "../src/natbinder.ts";
 import { EchoServer } from "./fixtures/echo.ts";
 import { exercise } from "./fixtures/exercise.ts";
 import { mappedPorts } from "./fixtures/mapped-ports.ts";

@@ -1,10 +1,9 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { HomeGateway, NODE, ownFile, ownFolder, until } from "@isthmus/e2e";
+import { HomeGateway, Natbinder, NODE, ownFile, ownFolder, until } from "@isthmus/e2e";
 import { type Home, Lab, type Node, ORDINARY_UID, type Program } from "@isthmus/lab";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { Natbinder } from "../src/natbinder.ts";
 import { Binder, buildBinder } from "./fixtures/binder.ts";
 import { mappedPorts } from "./fixtures/mapped-ports.ts";
 

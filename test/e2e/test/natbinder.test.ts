@@ -1,8 +1,7 @@
 import { readFileSync } from "node:fs";
-import { HomeGateway, NODE, until } from "@isthmus/e2e";
+import { HomeGateway, Natbinder, NODE, until } from "@isthmus/e2e";
 import { type Home, Lab, type Node } from "@isthmus/lab";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { Natbinder } from "../src/natbinder.ts";
 import { Binder, buildBinder } from "./fixtures/binder.ts";
 import { mappedPorts } from "./fixtures/mapped-ports.ts";
 
