@@ -350,7 +350,7 @@ b < A seq 1001 ack 5001 len 100 bad${DATA_BOTH_WAYS}`,
     words: "timeout half 500",
     script: `
 a > S seq 1000 opt mss=1400
-wait 1500
+wait 5000
 b > S seq 5000 opt mss=1400
 b -
 a -`,
