@@ -45,10 +45,10 @@ it("starts few, and the others in order", async () => {
 
 it("takes more while the gateway takes them and calls wait, up to 64", async () => {
   const [limit, calls] = [new CallLimit(), new Calls()];
-  limit.connected(1);
+  limit.connected(false);
   expect(limit.limit).toBe(4);
   const all = calls.start(limit, 200);
-  for (let turn = 0; turn < 100; turn++) limit.connected(1);
+  for (let turn = 0; turn < 100; turn++) limit.connected(false);
   await settle();
   expect([limit.limit, calls.running]).toEqual([64, 64]);
   while (calls.running > 0) await calls.end(64);
@@ -58,15 +58,15 @@ it("takes more while the gateway takes them and calls wait, up to 64", async () 
 it("halves where a connection was turned away, and never goes beyond that again", async () => {
   const [limit, calls] = [new CallLimit(), new Calls()];
   const all = calls.start(limit, 60);
-  for (let turn = 0; turn < 8; turn++) limit.connected(1);
+  for (let turn = 0; turn < 8; turn++) limit.connected(false);
   expect(limit.limit).toBe(12);
-  limit.connected(1000);
+  limit.connected(true);
   expect(limit.limit).toBe(6);
   await settle();
   expect(calls.running).toBe(12);
   await calls.end(12);
   expect(calls.running).toBe(6);
-  for (let turn = 0; turn < 50; turn++) limit.connected(1);
+  for (let turn = 0; turn < 50; turn++) limit.connected(false);
   await settle();
   expect([limit.limit, calls.running]).toEqual([6, 6]);
   while (calls.running > 0) await calls.end(6);

@@ -4,8 +4,6 @@ import { abortError, onAbort } from "../deadline.ts";
 const FIRST_LIMIT = 4;
 const LEAST_LIMIT = 2;
 const HIGHEST_LIMIT = 64;
-/** A connection that takes longer was turned away at first: its SYN was sent again after a second. */
-const TURNED_AWAY_MS = 900;
 
 /** When a call may start. */
 export interface CallTurn {
@@ -50,9 +48,9 @@ export class CallLimit {
     }
   }
 
-  /** A connection was made, after that time. */
-  connected(afterMs: number): void {
-    if (afterMs >= TURNED_AWAY_MS) {
+  /** A connection was made: at once, or at the second attempt alone. */
+  connected(wasTurnedAway: boolean): void {
+    if (wasTurnedAway) {
       this.#limit = Math.max(LEAST_LIMIT, Math.floor(this.#limit / 2));
       this.#ceiling = this.#limit;
     } else if (this.#limit < this.#ceiling) {

@@ -4,6 +4,8 @@ import { abortError, onAbort } from "../deadline.ts";
 import { PortmapError } from "../portmap-error.ts";
 
 const MOST_HEADER_BYTES = 8192;
+/** A connection that is not up by then was turned away at first: its SYN is sent again after a second. */
+const TURNED_AWAY_MS = 900;
 
 export interface HttpRequest {
   url: URL;
@@ -15,8 +17,8 @@ export interface HttpRequest {
   localAddress?: string | undefined;
   /** A longer answer is `malformed`. */
   mostBytes: number;
-  /** The connection is up, after that time. */
-  onConnected?: (afterMs: number) => void;
+  /** The connection is up: at once, or at the second attempt alone. */
+  onConnected?: (wasTurnedAway: boolean) => void;
   signal: AbortSignal;
 }
 
@@ -33,7 +35,9 @@ export interface HttpAnswer {
  */
 export function httpRequest(options: HttpRequest): Promise<HttpAnswer> {
   const { url, method, headers, body, localAddress, mostBytes, onConnected, signal } = options;
-  const startedMs = performance.now();
+  let wasTurnedAway = false;
+  // Not by the clock alone: where this process had no turn for long, what happened meanwhile is heard before the immediate.
+  const late = setTimeout(() => setImmediate(() => (wasTurnedAway = true)), TURNED_AWAY_MS).unref();
   const { promise, resolve, reject } = Promise.withResolvers<HttpAnswer>();
   const outgoing = request(url, {
     method,
@@ -44,7 +48,7 @@ export function httpRequest(options: HttpRequest): Promise<HttpAnswer> {
   });
   const release = onAbort(signal, () => outgoing.destroy(abortError(signal)));
   outgoing.once("socket", (socket) => {
-    socket.once("connect", () => onConnected?.(performance.now() - startedMs));
+    socket.once("connect", () => onConnected?.(wasTurnedAway));
     send(outgoing, socket, body);
   });
   outgoing.on("error", (error) => reject(httpError(error)));
@@ -55,6 +59,7 @@ export function httpRequest(options: HttpRequest): Promise<HttpAnswer> {
     );
   });
   return promise.finally(() => {
+    clearTimeout(late);
     release();
     outgoing.destroy();
   });

@@ -107,7 +107,7 @@ export class WanConnection {
         },
         localAddress: this.#bindTo,
         mostBytes: MOST_ANSWER_BYTES,
-        onConnected: (afterMs) => this.#limit.connected(afterMs),
+        onConnected: (wasTurnedAway) => this.#limit.connected(wasTurnedAway),
         signal,
       });
       // A fault comes with status 500 (UPnP device architecture 3.2.5), from some with 200.
