@@ -2,8 +2,6 @@ import { type FamilySpec, IST_FAMILY } from "@isthmus/native/netlink";
 
 type Specification = FamilySpec["attributes"][string][string];
 
-export type SetName = keyof typeof IST_FAMILY.attributes;
-
 /** An attribute of a request, right or wrong. */
 export interface Attribute {
   readonly type: number;
