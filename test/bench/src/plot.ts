@@ -8,6 +8,8 @@ interface Point {
 
 export interface Series {
   name: string;
+  /** Number of its colour, the same in each plot that it is in. @default its place */
+  color?: number;
   points: Point[];
 }
 
@@ -63,13 +65,13 @@ function lines({ x, y, series, from, isLogarithmic = false }: LinePlot): string[
   const atX = (value: number): number => place(shape(value), [first, last], [FRAME.left, FRAME.right]);
   const vertical = verticalAxis(y, from?.y ?? 0, Math.max(...points.map((point) => point.high ?? point.y)));
   const atY = vertical.at;
-  const labels = isLogarithmic ? columns : ticks(from?.x ?? columns[0]!, columns.at(-1)!);
+  const labels = isLogarithmic ? columns : ticks(first, last).filter((value) => value >= first && value <= last);
   return [
     ...vertical.drawing,
     ...labels.map((value) => text(atX(value), FRAME.bottom + 18, label(value), 'text-anchor="middle"')),
     text((FRAME.left + FRAME.right) / 2, FRAME.bottom + 42, x, 'text-anchor="middle"'),
     ...series.flatMap((one, index) => {
-      const color = COLORS[index % COLORS.length]!;
+      const color = COLORS[(one.color ?? index) % COLORS.length]!;
       const path = one.points.map((point) => `${round(atX(point.x))},${round(atY(point.y))}`).join(" ");
       return [
         `<polyline points="${path}" fill="none" stroke="${color}" stroke-width="1.5"/>`,
@@ -85,8 +87,9 @@ function lines({ x, y, series, from, isLogarithmic = false }: LinePlot): string[
 }
 
 function bars({ y, bars: all }: BarPlot): string[] {
-  const { drawing, at } = verticalAxis(y, 0, Math.max(...all.map((bar) => bar.high ?? bar.y)));
-  const step = (WIDTH - 20 - FRAME.left) / all.length;
+  const right = WIDTH - 20;
+  const { drawing, at } = verticalAxis(y, 0, Math.max(...all.map((bar) => bar.high ?? bar.y)), right);
+  const step = (right - FRAME.left) / all.length;
   return [
     ...drawing,
     ...all.flatMap((bar, index) => {
@@ -103,19 +106,23 @@ function bars({ y, bars: all }: BarPlot): string[] {
   ];
 }
 
-function verticalAxis(name: string, from: number, most: number): { drawing: string[]; at: (value: number) => number } {
+function verticalAxis(
+  name: string,
+  from: number,
+  most: number,
+  right = FRAME.right,
+): { drawing: string[]; at: (value: number) => number } {
   const marks = ticks(from, most);
-  const top = Math.max(marks.at(-1)!, most);
-  const at = (value: number): number => place(value, [from, top], [FRAME.bottom, FRAME.top]);
+  const at = (value: number): number => place(value, [marks[0]!, marks.at(-1)!], [FRAME.bottom, FRAME.top]);
   const middle = (FRAME.top + FRAME.bottom) / 2;
   return {
     at,
     drawing: [
       ...marks.flatMap((value) => [
-        `<line x1="${FRAME.left}" x2="${FRAME.right}" y1="${round(at(value))}" y2="${round(at(value))}" stroke="#ddd"/>`,
+        `<line x1="${FRAME.left}" x2="${right}" y1="${round(at(value))}" y2="${round(at(value))}" stroke="#ddd"/>`,
         text(FRAME.left - 8, at(value) + 4, label(value), 'text-anchor="end"'),
       ]),
-      `<path d="M${FRAME.left} ${FRAME.top}V${FRAME.bottom}H${FRAME.right}" fill="none" stroke="#000"/>`,
+      `<path d="M${FRAME.left} ${FRAME.top}V${FRAME.bottom}H${right}" fill="none" stroke="#000"/>`,
       text(18, middle, name, `text-anchor="middle" transform="rotate(-90 18 ${middle})"`),
     ],
   };

@@ -69,3 +69,24 @@ test.each([
 ])("ticks from %d to %d are round", (from, to, expected) => {
   expect(ticks(from, to)).toEqual(expected);
 });
+
+test("nothing is drawn below an axis that does not begin at zero", () => {
+  const svg = plotAsSvg({
+    ...plot,
+    series: [
+      {
+        name: "near",
+        color: 3,
+        points: [
+          { x: 1, y: 187 },
+          { x: 2, y: 214 },
+        ],
+      },
+    ],
+    from: { y: 183 },
+  });
+  const [, bottom] = /V([\d.]+)H/.exec(svg)!;
+  for (const [, y] of svg.matchAll(/<(?:line|circle)[^>]* (?:cy|y1)="([\d.]+)"/g)) {
+    expect(Number(y)).toBeLessThanOrEqual(Number(bottom));
+  }
+});

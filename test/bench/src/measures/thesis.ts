@@ -311,6 +311,7 @@ async function lossOf(site: RelaySite, phase: Relay, bytes: number, bitsPerSecon
 function series(phase: Relay, xs: readonly number[], valuesAt: (x: number) => readonly number[]): Series {
   return {
     name: phase.title,
+    color: PHASES.indexOf(phase),
     points: xs.map((x) => ({ x, y: median(valuesAt(x)), ...medianInterval(valuesAt(x)) })),
   };
 }

@@ -1,7 +1,9 @@
 import { execFile } from "node:child_process";
 
 const MOST_OUTPUT_BYTES = 16 * 1024 * 1024;
-const COMMAND_MS = 120_000;
+
+/** A busy host lets a machine that only emulates wait for long. */
+export const PATIENCE_MS = 900_000;
 
 /** Where scripts run as root: this host, or a virtual machine. */
 export interface Shell {
@@ -11,7 +13,7 @@ export interface Shell {
 
 /** This host, or the private world in which this process is. */
 export const HOST: Shell = {
-  check: (script, timeoutMs = COMMAND_MS) =>
+  check: (script, timeoutMs = PATIENCE_MS) =>
     new Promise((resolve, reject) => {
       const options = { timeout: timeoutMs, maxBuffer: MOST_OUTPUT_BYTES };
       execFile("sh", ["-c", script], options, (error, stdout, stderr) => {

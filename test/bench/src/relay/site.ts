@@ -2,12 +2,11 @@ import { execFileSync } from "node:child_process";
 import { basename, extname, join, resolve } from "node:path";
 import type { VirtualMachine } from "@isthmus/vm";
 import { direct, type Ends, none, type Place, type Relay, type Tools, userspaceCommand } from "./relays.ts";
-import { HOST, type Shell } from "./shell.ts";
+import { HOST, PATIENCE_MS, type Shell } from "./shell.ts";
 
 const CHECKOUT = resolve(import.meta.dirname, "../../../..");
 /** Where tools lie in a guest: in its memory, so that running them asks nobody. */
 const GUEST_TOOLS = "/tmp/relay-tools";
-const READY_MS = 300_000;
 
 /** The machine of a small relay: T's device had 256 MB and one slow processor. */
 export const SMALL_RELAY = { cpus: 1, memoryMiB: 256 };
@@ -52,6 +51,17 @@ cable na w0 10.255.0.1/24 nb w0 10.255.0.2/24
 ip -n a route add default via 192.168.1.1
 ip -n b route add default via 192.168.2.1
 for router in na nb; do ip netns exec $router sysctl -qw net.ipv4.ip_forward=1; done
+# What nobody asked for is dropped, as by NATs at home: an entry for it would take the port from who has it.
+for router in na nb; do
+  ip netns exec $router nft -f - <<END
+    table ip guard {
+      chain in {
+        type filter hook input priority 0
+        iifname "w*" ct state new drop
+      }
+    }
+END
+done
 ip netns exec na nft -f - <<END
   table ip nat {
     chain out {
@@ -103,9 +113,9 @@ export class RelaySite {
     await buildTools(vm);
     const site = new RelaySite(relays, vm, vm, { host: GUEST_TOOLS, guest: GUEST_TOOLS });
     // One CPU stands for five hosts: what each of them would queue for itself comes together in one queue.
-    await vm.check(`sysctl -qw net.core.netdev_max_backlog=${5 * 1000}\n${HOSTS}`);
+    await vm.check(`sysctl -qw net.core.netdev_max_backlog=${5 * 1000}\n${HOSTS}`, PATIENCE_MS);
     for (const relay of standing(relays)) {
-      await vm.check(`set -e; ${site.#cables(relay)}`);
+      await vm.check(`set -e; ${site.#cables(relay)}`, PATIENCE_MS);
       await site.#setUp(relay);
     }
     return site;
@@ -119,10 +129,10 @@ export class RelaySite {
     await buildTools(vm);
     const site = new RelaySite(relays, HOST, vm, { host: vm.share, guest: GUEST_TOOLS });
     await HOST.check(HOSTS);
-    await vm.check("/sbin/modprobe virtio_net");
+    await vm.check("/sbin/modprobe virtio_net", PATIENCE_MS);
     for (const [n, relay] of standing(relays).entries()) {
       await HOST.check(`set -e; ${site.#plugRouters(relay, n)}`);
-      await vm.check(`set -e; ${site.#plugRelay(relay, n)}`);
+      await vm.check(`set -e; ${site.#plugRelay(relay, n)}`, PATIENCE_MS);
       await site.#setUp(relay);
     }
     return site;
@@ -170,14 +180,17 @@ export class RelaySite {
       setsid sh -c 'exec sleep infinity' >&3 2>&1 </dev/null & echo $! >/tmp/hold.pid`,
       timeoutMs,
     );
-    const output = await this.#relay.check(script);
+    const output = await this.#relay.check(script, PATIENCE_MS);
     await this.#hosts.check("kill $(cat /tmp/hold.pid)");
     return output;
   }
 
   /** Runs a script on a relay. */
   on(relay: Relay, script: string): Promise<string> {
-    return this.#relay.check(`ip netns exec ${this.place(relay).namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`);
+    return this.#relay.check(
+      `ip netns exec ${this.place(relay).namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`,
+      PATIENCE_MS,
+    );
   }
 
   /** The module's own words. */
@@ -189,12 +202,15 @@ export class RelaySite {
   async setOffloads(on: boolean): Promise<void> {
     const word = on ? "on" : "off";
     const settings = ["tx", "rx", "tso", "gso", "gro"].map((name) => `${name} ${word}`).join(" ");
-    await this.#hosts.check(`
+    await this.#hosts.check(
+      `
       for space in $(ls /run/netns); do
         for device in $(ip -n $space -o link | awk -F': ' '{ print $2 }' | cut -d@ -f1 | grep -v '^lo$'); do
           ip netns exec $space ethtool -K $device ${settings} >/dev/null || exit 1
         done
-      done`);
+      done`,
+      PATIENCE_MS,
+    );
   }
 
   /**
@@ -210,7 +226,10 @@ export class RelaySite {
   }
 
   async #load<T>(what: string, [from, to]: Ends, numbers: readonly number[]): Promise<T> {
-    const line = await this.#hosts.check(`${this.#hostTools}/load ${what} ${from} ${to} ${numbers.join(" ")}`);
+    const line = await this.#hosts.check(
+      `${this.#hostTools}/load ${what} ${from} ${to} ${numbers.join(" ")}`,
+      PATIENCE_MS,
+    );
     return JSON.parse(line) as T;
   }
 
@@ -278,7 +297,7 @@ export class RelaySite {
     };
     const place = this.place(relay);
     const script = `cd ${CHECKOUT}\n${relay.setUp(place, tools)}`;
-    await this.#relay.check(`ip netns exec ${place.namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`, READY_MS);
+    await this.#relay.check(`ip netns exec ${place.namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`, PATIENCE_MS);
   }
 }
 
@@ -318,5 +337,8 @@ async function buildTools(vm: VirtualMachine): Promise<void> {
     const program = join(vm.share, basename(source, ".c"));
     execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source]);
   }
-  await vm.check(`mkdir -p ${GUEST_TOOLS} && cp ${vm.guestShare}/load ${vm.guestShare}/istctl ${GUEST_TOOLS}/`);
+  await vm.check(
+    `mkdir -p ${GUEST_TOOLS} && cp ${vm.guestShare}/load ${vm.guestShare}/istctl ${GUEST_TOOLS}/`,
+    PATIENCE_MS,
+  );
 }
