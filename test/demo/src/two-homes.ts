@@ -92,7 +92,7 @@ async function cellPorts({ alice, bob }: TwoHomes): Promise<string> {
   const texts = [alice, bob].map((daemon) => {
     const line = /"cells":(\[[^\]]*\])[^\n]*"allocation joined"/.exec(daemon.program.output.since(0));
     const cells = JSON.parse(line?.[1] ?? "[]") as { cell: number; port: number }[];
-    return `${daemon.user}: ${cells.map(({ cell, port }) => `cell ${cell} port ${port}`).join(", ")}`;
+    return `${daemon.user}: ${cells.map(({ cell, port }) => `cell ${cell} ${port === 0 ? "at a port to be learned" : `port ${port}`}`).join(", ")}`;
   });
   return texts.join("; ");
 }
