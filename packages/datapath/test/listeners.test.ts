@@ -17,7 +17,10 @@ describe("ports on which somebody listens", () => {
       `${HEAD}   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n` +
         "   1: 0100007F:1F90 0100007F:C001 01 00000000:00000000 00:00000000 00000000     0        0 2 1\n",
     );
-    writeFileSync(ipv6, `${HEAD}   0: ${"0".repeat(32)}:01BB ${"0".repeat(32)}:0000 0A 00000000:00000000 00:0 0 0 0 3\n`);
+    writeFileSync(
+      ipv6,
+      `${HEAD}   0: ${"0".repeat(32)}:01BB ${"0".repeat(32)}:0000 0A 00000000:00000000 00:0 0 0 0 3\n`,
+    );
     const listeners = new Listeners([ipv4, ipv6, join(folder, "absent")]);
     expect(await listeners.holds(22)).toBe(true);
     expect(await listeners.holds(443)).toBe(true);
