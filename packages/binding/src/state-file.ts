@@ -5,7 +5,7 @@ import { type IdealState, idealStateSchema, type StoredState } from "./ideal-sta
 
 /** Changes within that time are written at once: a durable write takes as long as some binds. */
 const GATHER_MS = 20;
-/** Of a long state: this many times as long as it took to write it, so that it never costs more than a part of the time. */
+/** Of a long state: this many times as long as it kept the process busy, so that it never costs more than a part of the time. */
 const PAUSE_FACTOR = 9;
 /** After a failed write. */
 const RETRY_MS = 5000;
@@ -18,7 +18,7 @@ export class StateFile {
   #state: IdealState | undefined;
   #trouble: string | undefined;
   #writing: Promise<void> | undefined;
-  /** What the newest write took. */
+  /** What the newest text took to make. */
   #tookMs = 0;
 
   constructor(folder: string, logger: Logger) {
@@ -74,11 +74,12 @@ export class StateFile {
     const state = this.#state;
     if (!state) return;
     const startedMs = performance.now();
+    const text = `${JSON.stringify(state.toStored())}\n`;
+    this.#tookMs = performance.now() - startedMs;
     try {
-      await replaceFile(this.#path, `${JSON.stringify(state.toStored())}\n`);
+      await replaceFile(this.#path, text);
       if (this.#trouble !== undefined) this.#logger.info({ path: this.#path }, "the ideal state is on disk again");
       this.#trouble = undefined;
-      this.#tookMs = performance.now() - startedMs;
     } catch (error) {
       this.#fail("cannot write the ideal state: going on in memory", error);
       this.save(state);

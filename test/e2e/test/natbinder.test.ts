@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { HomeGateway, Natbinder, NODE, until } from "@isthmus/e2e";
 import { type Home, Lab, type Node } from "@isthmus/lab";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -206,6 +207,8 @@ describe("natbinder itself", () => {
     await one.take("tcp4", 12_080);
     await one.take("udp6", 12_080);
     await other.take("tcp4", 12_081);
+    const onDisk = () => readFileSync(join(mine.state, "ideal-state.json"), "utf8").match(/"port":1208\d/g)?.length;
+    await until("all is on disk", () => onDisk() === 3 || undefined);
     await mine.kill();
     other.program.kill("SIGKILL");
     await other.program.exited;
