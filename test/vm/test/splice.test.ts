@@ -95,6 +95,29 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
       `);
       expect(output.match(/Connection reset by peer/g)).toHaveLength(2);
     });
+
+    it("takes no packet by a remembered route when its address is gone, and goes on when that is back", async () => {
+      const { id, ports } = await hosts.cell();
+      const [a, b] = [HOSTS.a, HOSTS.b];
+      const splices = await vm.check(
+        `ip netns exec a ${vm.guestShare}/leg tcp ${a.v4} 0 ${a.ist4} ${ports[0]} 50000 1 0 2 wait 10000 & a=$!
+        ip netns exec b ${vm.guestShare}/leg tcp ${b.v4} 0 ${b.ist4} ${ports[1]} 0 2 50000 1 & b=$!
+        splices() { ip netns exec i ${vm.guestShare}/istctl splices ${id}; }
+        until splices | grep -q state=4; do sleep 0.1; done
+        ip -n i addr del ${a.ist4}/24 dev i0
+        splices
+        until ip netns exec a ss -tin dport = ${ports[0]} | grep -q retrans:; do sleep 0.1; done
+        splices
+        ip -n i addr add ${a.ist4}/24 dev i0
+        wait $a || exit 1
+        wait $b || exit 1
+        splices`,
+      );
+      const [established, gone, back] = splices.split("\n").filter((line) => line.includes("state="));
+      expect(established).toMatch(/ state=4 .*=0 .*=0$/);
+      expect(gone).toMatch(/ state=4 .*=0 .*=0$/);
+      expect(back).toMatch(/ state=5 .*=50000 .*=0$/);
+    });
   });
 
   describe("UDP", () => {
