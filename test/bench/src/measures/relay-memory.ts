@@ -41,7 +41,11 @@ function residents(): string {
     mkdir -p /tmp/fit/run
     chown -R ${ORDINARY_UID} /tmp/fit/run
     ready() { until grep -q '"msg":"ready"' $1; do kill -0 $2 || { cat $1; exit 1; }; sleep 0.2; done; }
-    invite() { ${node} ${appProgram("isb")} --data /tmp/fit/isb $@ --json | sed 's/.*"invite":"\\([^"]*\\)".*/\\1/'; }
+    # On a busy host the ISB may not answer in time.
+    invite() {
+      until made=$(${node} ${appProgram("isb")} --data /tmp/fit/isb $@ --json); do sleep 1; done
+      echo "$made" | sed 's/.*"invite":"\\([^"]*\\)".*/\\1/'
+    }
     ${node} ${appProgram("isb")} --data /tmp/fit/isb >/tmp/fit/isb.log 2>&1 & isb=$!
     ready /tmp/fit/isb.log $isb
     relay=$(invite invite-ist)
