@@ -33,6 +33,18 @@ export class EndlessEcho {
     return new EndlessEcho(program, copy);
   }
 
+  /** Uses a connection for a moment. @returns whether it was made, and brought back what was said */
+  static async works(node: Node, port: number): Promise<boolean> {
+    const echo = await EndlessEcho.start(node, port);
+    try {
+      await echo.moves();
+    } catch {
+      await echo.#program.destroy();
+      return false;
+    }
+    return (await echo.end()) === "whole";
+  }
+
   /** Says more, part by part, and resolves when all of it is back. @throws Error when it does not come */
   async moves(): Promise<void> {
     for (let part = 0; part < PARTS; part++) {
