@@ -54,7 +54,9 @@ export class EndlessEcho {
       this.#program.stdin.write(bytes);
       await until("the echo is back", () => {
         if (!this.#program.running) throw new Error(`the connection ended: ${this.#program.output.text}`);
-        return statSync(this.#copy, { throwIfNoEntry: false })?.size === this.#bytes || undefined;
+        const { size } = statSync(this.#copy, { throwIfNoEntry: false }) ?? { size: 0 };
+        if (size !== this.#bytes) throw new Error(`${size} of ${this.#bytes} bytes`);
+        return true;
       });
     }
   }
