@@ -50,6 +50,7 @@ const COLORS = ["#000000", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#e69f00"
 export function plotAsSvg(plot: Plot): string {
   const body = plot.kind === "lines" ? lines(plot) : bars(plot);
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">
+<title>${escaped(plot.title)}</title>
 <rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>
 ${text(FRAME.left, 22, plot.title, 'font-size="14" font-weight="bold"')}
 ${body.join("\n")}
@@ -152,8 +153,11 @@ export function ticks(from: number, to: number): number[] {
 }
 
 function text(x: number, y: number, content: string, attributes = ""): string {
-  const escaped = content.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-  return `<text x="${round(x)}" y="${round(y)}"${attributes && ` ${attributes}`}>${escaped}</text>`;
+  return `<text x="${round(x)}" y="${round(y)}"${attributes && ` ${attributes}`}>${escaped(content)}</text>`;
+}
+
+function escaped(content: string): string {
+  return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
 function label(value: number): string {
