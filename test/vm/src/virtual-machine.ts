@@ -15,6 +15,8 @@ const COMMAND_MS = 120_000;
 const NICENESS = 10;
 const HALT_MS = 20_000;
 const CONSOLE_TAIL = 4000;
+/** As many as a report with its stack has. */
+const COMPLAINT_LINES = 40;
 const CONSOLE_MS = 500;
 /**
  * The kernel measures its timer against another one for a tenth of a second; when the host lets many ticks arrive at once
@@ -190,13 +192,15 @@ export class VirtualMachine implements AsyncDisposable {
     return this.#readShared("console");
   }
 
-  /** What the kernel complained about: oopses, warnings, reports of its debugging options, leaks. */
+  /**
+   * What the kernel complained about: oopses, warnings, reports of its debugging options, leaks. Each with the lines behind
+   * it, which say where.
+   */
   complaints(): string[] {
     const sign =
       /\bBUG\b|WARNING:|Oops|general protection|KASAN|UBSAN|INFO: (task|rcu|possible)|possible recursive|suspicious RCU|unreferenced object|refcount_t|unregister_netdevice|still has .* objects|bad unlock|deadlock/;
-    return this.console()
-      .split("\n")
-      .filter((line) => sign.test(line));
+    const lines = this.console().split("\n");
+    return lines.flatMap((line, at) => (sign.test(line) ? [lines.slice(at, at + COMPLAINT_LINES).join("\n")] : []));
   }
 
   /** Memory that nothing points at any more, with where it was asked for. Of the debug kernel; empty on others. */
