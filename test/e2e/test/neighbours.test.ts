@@ -7,7 +7,7 @@ import { fixture } from "./fixtures/peers.ts";
 
 const STREAM_ENDPOINT = 443;
 const SECONDS = 8;
-const CONNECTIONS = 100;
+const CONNECTIONS = 250;
 
 /** What clients and server say to each other. */
 const ECHOED_TEXT = /\d [0-9a-f]{128}/;

@@ -286,8 +286,7 @@ describe("between two homes behind port-restricted NATs", () => {
       expect(report.start.test_start.blksize).toBe(32 * 1024);
       expect(packets).toBeGreaterThan(100);
       expect(bytes).toBeGreaterThan(100 * 32 * 1024);
-      // A machine that is busy with something else fills the receivers' buffers; what is not whole is all lost.
-      expect(lost).toBeLessThan(50);
+      expect(lost).toBeLessThan(5);
     });
   });
 });

@@ -6,7 +6,7 @@ import { exercise, type Paths } from "./fixtures/exercise.ts";
 import { newPair } from "./fixtures/pairs.ts";
 
 /** Connections of each kind and user. */
-const EACH = 100;
+const EACH = 250;
 
 /** Where a firewall lets nothing else out. */
 const HTTPS = ["--listen", "[::]:443"];
