@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { LoopbackBroker } from "@isthmus/broker/testing";
 import { type LocalApiName, type LocalApiReply, localApi, logLine, type StatusReport } from "@isthmus/protocol";
 import { startLoopbackRelay } from "@isthmus/relay/testing";
-import { mayChangeUser, type ProgramResult, RunningProgram, runProgram } from "@isthmus/service/testing";
+import { cannotChangeUser, type ProgramResult, RunningProgram, runProgram } from "@isthmus/service/testing";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 
 const MAIN = join(import.meta.dirname, "..", "src", "main.ts");
@@ -390,40 +390,38 @@ describe("the daemon's socket", () => {
     expect(trapped.visits).toBe(0);
   });
 
-  test.skipIf(!mayChangeUser)(
-    "of another user is not used, neither in that one's folder nor in one like /tmp",
-    async () => {
-      const place = mkdtempSync(join(tmpdir(), "isthmus-cli-"));
-      onTestFinished(() => rmSync(place, { recursive: true, force: true }));
-      chmodSync(place, 0o1777);
-      const theirs = join(place, "isthmus-4242");
-      mkdirSync(theirs);
-      chownSync(theirs, 65534, 65534);
-      chmodSync(theirs, 0o755);
-      const [inTheirs, inShared] = [join(theirs, "daemon.sock"), join(place, "s")];
-      const traps = [await trap(inTheirs), await trap(inShared)];
-      for (const socket of [inTheirs, inShared]) chownSync(socket, 65534, 65534);
-      const login = (args: string[], uid?: number) =>
-        runProgram(MAIN, [...args, "login", "isthmus1:secret"], {
-          env: { TMPDIR: place },
-          ...(uid === undefined ? {} : { uid }),
-        });
-      const [byDefault, shared, asRoot] = await Promise.all([
-        // Its own default place, which somebody else was quicker to make.
-        login([], 4242),
-        login(["--socket", inShared], 4242),
-        login(["--socket", inTheirs]),
-      ]);
-      expect(byDefault).toMatchObject({
-        status: 1,
-        stderr: `isthmus: ${theirs} belongs to user 65534, not to this one\n`,
+  test("of another user is not used, neither in that one's folder nor in one like /tmp", async ({ skip }) => {
+    skip(cannotChangeUser !== undefined, cannotChangeUser);
+    const place = mkdtempSync(join(tmpdir(), "isthmus-cli-"));
+    onTestFinished(() => rmSync(place, { recursive: true, force: true }));
+    chmodSync(place, 0o1777);
+    const theirs = join(place, "isthmus-4242");
+    mkdirSync(theirs);
+    chownSync(theirs, 65534, 65534);
+    chmodSync(theirs, 0o755);
+    const [inTheirs, inShared] = [join(theirs, "daemon.sock"), join(place, "s")];
+    const traps = [await trap(inTheirs), await trap(inShared)];
+    for (const socket of [inTheirs, inShared]) chownSync(socket, 65534, 65534);
+    const login = (args: string[], uid?: number) =>
+      runProgram(MAIN, [...args, "login", "isthmus1:secret"], {
+        env: { TMPDIR: place },
+        ...(uid === undefined ? {} : { uid }),
       });
-      expect(shared).toMatchObject({
-        status: 1,
-        stderr: `isthmus: ${inShared} belongs to user 65534, not to this one\n`,
-      });
-      expect(asRoot).toMatchObject({ status: 1, stderr: expect.stringContaining("belongs to user 65534") });
-      expect(traps.map(({ visits }) => visits)).toEqual([0, 0]);
-    },
-  );
+    const [byDefault, shared, asRoot] = await Promise.all([
+      // Its own default place, which somebody else was quicker to make.
+      login([], 4242),
+      login(["--socket", inShared], 4242),
+      login(["--socket", inTheirs]),
+    ]);
+    expect(byDefault).toMatchObject({
+      status: 1,
+      stderr: `isthmus: ${theirs} belongs to user 65534, not to this one\n`,
+    });
+    expect(shared).toMatchObject({
+      status: 1,
+      stderr: `isthmus: ${inShared} belongs to user 65534, not to this one\n`,
+    });
+    expect(asRoot).toMatchObject({ status: 1, stderr: expect.stringContaining("belongs to user 65534") });
+    expect(traps.map(({ visits }) => visits)).toEqual([0, 0]);
+  });
 });

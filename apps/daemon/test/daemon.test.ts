@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { LoopbackBroker } from "@isthmus/broker/testing";
 import { type StatusReport, statusReport } from "@isthmus/protocol";
 import { startLoopbackRelay } from "@isthmus/relay/testing";
-import { mayChangeUser, type ProgramOptions, RunningProgram, runProgram } from "@isthmus/service/testing";
+import { cannotChangeUser, type ProgramOptions, RunningProgram, runProgram } from "@isthmus/service/testing";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 
 const MAIN = join(import.meta.dirname, "..", "src", "main.ts");
@@ -286,7 +286,8 @@ describe("a daemon", () => {
     expect(await status(socket)).toEqual(expect.not.objectContaining({ isb: expect.anything() }));
   });
 
-  test.skipIf(!mayChangeUser).each([65534, 4242])("runs as user %i, with no privilege at all", async (uid) => {
+  test.for([65534, 4242])("runs as user %i, with no privilege at all", async (uid, { skip }) => {
+    skip(cannotChangeUser !== undefined, cannotChangeUser);
     const isb = await isbAndIst();
     const folder = mkdtempSync(join(tmpdir(), "isthmus-daemon-"));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));

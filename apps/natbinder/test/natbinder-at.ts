@@ -8,7 +8,7 @@ import { socketsUnavailable } from "@isthmus/native/sockets";
 import { PortMapper } from "@isthmus/portmap";
 import { FakeGateway, type FakeSettings } from "@isthmus/portmap/testing";
 import { Metrics, silentLogger } from "@isthmus/service";
-import { onTestFinished } from "vitest";
+import { beforeEach, onTestFinished } from "vitest";
 import { AskServer } from "../src/ask-server.ts";
 import { NatbinderMetrics } from "../src/natbinder-metrics.ts";
 import { OpenSockets } from "../src/open-sockets.ts";
@@ -18,9 +18,17 @@ export const RUN = join(import.meta.dirname, "../build/natbinder-run");
 const HOST = "127.0.0.2";
 export const OTHER_HOST = "127.0.0.3";
 
-/** What of these tests this machine cannot run. */
-export const cannotRun: boolean = socketsUnavailable !== undefined || !existsSync(RUN);
-export const hasCompiler: boolean = spawnSync("gcc", ["--version"]).status === 0;
+/** Why programs cannot run under natbinder here, where they cannot. */
+export const cannotRun: string | undefined =
+  socketsUnavailable ?? (existsSync(RUN) ? undefined : "natbinder-run is not built (it needs gcc)");
+/** Why the tests' own programs in C cannot be built here, where they cannot. */
+export const cannotCompile: string | undefined =
+  spawnSync("gcc", ["--version"]).status === 0 ? undefined : "there is no gcc";
+
+/** Leaves all tests of a suite out where there is a reason, and says it. */
+export function skipAll(reason: string | undefined): void {
+  beforeEach(({ skip }) => skip(reason !== undefined, reason));
+}
 
 export function newFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "natbinder-"));

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { SocketDoor } from "@isthmus/native/sockets";
 import { readAskRequest, writeAskReply } from "@isthmus/protocol";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { cannotRun, freshPort, listener, newFolder, RUN, RunProgram } from "./natbinder-at.ts";
+import { cannotRun, freshPort, listener, newFolder, RUN, RunProgram, skipAll } from "./natbinder-at.ts";
 
 // A process takes its time to start where others are at work.
 vi.setConfig({ testTimeout: 60_000 });
@@ -30,7 +30,8 @@ function scripted(answer: "succeeded" | "failed" | "ignored" | "garbage" | "sile
   return { path, asked };
 }
 
-describe.skipIf(cannotRun)("natbinder run", () => {
+describe("natbinder run", () => {
+  skipAll(cannotRun);
   it("shows the socket that holds the port and the one that will", async () => {
     const { path, asked } = scripted("succeeded");
     const port = freshPort();

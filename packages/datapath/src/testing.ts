@@ -1,6 +1,6 @@
 export { type DataPathPlace, describeDataPath } from "./testing/compliance.ts";
 export { EventLog } from "./testing/event-log.ts";
 export { loopbackHosts, type TestHost, type TestHosts } from "./testing/hosts.ts";
-export { mayForge, sendFromPortZero } from "./testing/port-zero.ts";
+export { cannotForge, sendFromPortZero } from "./testing/port-zero.ts";
 export { TestDatagrams } from "./testing/test-datagrams.ts";
 export { type LegEnd, TestLeg } from "./testing/test-leg.ts";

@@ -8,13 +8,14 @@ const CHECKOUT = resolve(import.meta.dirname, "../../..");
 const COMPILE_CACHE = join(CHECKOUT, "node_modules", ".cache", "isthmus-tests");
 const DEADLINE_MS = 60_000;
 
-/** Whether programs can be run as other users. */
-export const mayChangeUser: boolean = process.geteuid?.() === 0;
+/** Why programs cannot be run as other users, where they cannot. */
+export const cannotChangeUser: string | undefined =
+  process.geteuid?.() === 0 ? undefined : "only root may run programs as other users";
 
 export interface ProgramOptions {
   /** The whole environment: nothing of the surroundings is in it. */
   env: NodeJS.ProcessEnv;
-  /** Another user, without any privilege; see {@link mayChangeUser}. */
+  /** Another user, without any privilege; see {@link cannotChangeUser}. */
   uid?: number;
 }
 

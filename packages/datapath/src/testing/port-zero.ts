@@ -1,8 +1,9 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 
-/** Whether this process may send packets that it made itself. */
-export const mayForge: boolean = process.geteuid?.() === 0;
+/** Why this process cannot send packets that it made itself, where it cannot. */
+export const cannotForge: string | undefined =
+  process.geteuid?.() === 0 ? undefined : "only root may send packets of its own making";
 
 /** UDP's header by hand (RFC 768), without a checksum, over the kernel's IPv4: no socket has port 0. */
 const SCRIPT = `
@@ -16,7 +17,7 @@ send($raw, pack("n4", 0, $port, 8 + length($payload), 0) . $payload, 0, sockaddr
 
 /**
  * A datagram whose source port is 0, to which nobody can send an answer. With Debian's perl, which is always there.
- * @throws Error unless {@link mayForge}
+ * @throws Error where it {@link cannotForge}
  */
 export async function sendFromPortZero(
   from: string,
