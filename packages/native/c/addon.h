@@ -3,7 +3,8 @@
 #define ISTHMUS_ADDON_H
 
 #include <node_api.h>
-#include <stdbool.h>
+
+#include "functions.h"
 
 /*
  * Each part of the add-on has one of these: it makes the object that the
@@ -13,15 +14,5 @@
  */
 napi_value aead_init(napi_env env);
 napi_value pump_init(napi_env env);
-
-struct addon_function {
-	const char *name;
-	napi_callback call;
-};
-
-/* Puts functions on an object, each with @data behind it. */
-bool addon_add_functions(napi_env env, napi_value object,
-			 const struct addon_function *functions, size_t count,
-			 void *data);
 
 #endif

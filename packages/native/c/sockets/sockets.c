@@ -6,9 +6,8 @@
  * A socket that is shown is looked at, told of, and closed again before
  * anything else happens: JavaScript never holds a descriptor, and none leaks.
  *
- * Lifetime: a door has two holders, its JavaScript external and its libuv
- * handle, as a netlink socket has (c/netlink/netlink.c); each connection has
- * its libuv handle alone. Nothing of JavaScript is called after close_door().
+ * Lifetime: a door is a polled object, which each connection holds too; a
+ * connection has its libuv handle alone.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,8 +15,6 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
-#include <node_api.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +23,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <uv.h>
+
+#include "../polled/polled.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -45,10 +43,6 @@
  */
 #define PER_TURN 32
 
-/* Tells our doors from the externals of other add-ons. */
-static const napi_type_tag door_tag = { 0x697374686d757361,
-					0x736f636b65747331 };
-
 struct connection {
 	struct door *door;
 	struct connection *next;
@@ -57,46 +51,20 @@ struct connection {
 	int fd;
 };
 
+/* Functions that a door holds; src/sockets/binding.ts has their arguments. */
+enum { ON_CONNECT, ON_MESSAGE, ON_CLOSE, VALUES };
+
 struct door {
-	napi_env env;
-	uv_poll_t poll;
-	int fd;
-	bool closing;
-	/* External and libuv handle. */
-	int holders;
+	struct polled polled;
 	struct connection *connections;
 	uint32_t last_id;
-	/* onConnect(id, uid, pid), onMessage(id, bytes, sockets), onClose(id) */
-	napi_ref on_connect, on_message, on_close;
-	napi_async_context context;
-	napi_async_cleanup_hook_handle cleanup;
 };
-
-static napi_value refuse(napi_env env, const char *message)
-{
-	napi_throw_type_error(env, NULL, message);
-	return NULL;
-}
-
-static napi_value number(napi_env env, int value)
-{
-	napi_value result;
-
-	return napi_create_int32(env, value, &result) == napi_ok ? result :
-								   NULL;
-}
-
-static void put(struct door *door)
-{
-	if (--door->holders == 0)
-		free(door);
-}
 
 static void connection_closed(uv_handle_t *handle)
 {
 	struct connection *connection = handle->data;
 
-	put(connection->door);
+	polled_put(&connection->door->polled);
 	free(connection);
 }
 
@@ -113,59 +81,19 @@ static void drop(struct connection *connection)
 	close(connection->fd);
 }
 
-static void door_closed(uv_handle_t *handle)
+static void drop_all(struct polled *polled)
 {
-	struct door *door = handle->data;
+	struct door *door = (struct door *)polled;
 
-	napi_delete_reference(door->env, door->on_connect);
-	napi_delete_reference(door->env, door->on_message);
-	napi_delete_reference(door->env, door->on_close);
-	napi_async_destroy(door->env, door->context);
-	/* The environment may be gone when this returns. */
-	napi_remove_async_cleanup_hook(door->cleanup);
-	put(door);
-}
-
-static void close_door(struct door *door)
-{
-	if (door->closing)
-		return;
-	door->closing = true;
 	while (door->connections != NULL)
 		drop(door->connections);
-	uv_close((uv_handle_t *)&door->poll, door_closed);
-	close(door->fd);
 }
 
-static void cleanup(napi_async_cleanup_hook_handle handle, void *data)
-{
-	(void)handle;
-	close_door(data);
-}
-
-static void finalize(napi_env env, void *data, void *hint)
-{
-	(void)env;
-	(void)hint;
-	close_door(data);
-	put(data);
-}
-
-/* Calls JavaScript; what it throws becomes an uncaught exception. */
-static void call(struct door *door, napi_ref callback, size_t count,
+static void call(struct door *door, int function, size_t count,
 		 const napi_value *arguments)
 {
-	napi_env env = door->env;
-	napi_value receiver, function, error;
-
-	if (napi_create_object(env, &receiver) != napi_ok ||
-	    napi_get_reference_value(env, callback, &function) != napi_ok)
-		return;
-	if (napi_make_callback(env, door->context, receiver, function, count,
-			       arguments, NULL) != napi_pending_exception)
-		return;
-	if (napi_get_and_clear_last_exception(env, &error) == napi_ok)
-		napi_fatal_exception(env, error);
+	polled_call(&door->polled, door->polled.values[function], count,
+		    arguments);
 }
 
 static bool set_number(napi_env env, napi_value object, const char *name,
@@ -260,7 +188,7 @@ static void tell(struct connection *connection, const void *bytes, size_t size,
 		 const int *fds, size_t count)
 {
 	struct door *door = connection->door;
-	napi_env env = door->env;
+	napi_env env = door->polled.env;
 	napi_value arguments[3];
 	void *copy;
 	bool told = napi_create_uint32(env, connection->id, &arguments[0]) ==
@@ -278,7 +206,7 @@ static void tell(struct connection *connection, const void *bytes, size_t size,
 					object) == napi_ok;
 	}
 	if (told)
-		call(door, door->on_message, 3, arguments);
+		call(door, ON_MESSAGE, 3, arguments);
 	/*
 	 * Only now: a socket that its owner closes meanwhile lives until it is
 	 * known, so that its end is heard of.
@@ -346,8 +274,8 @@ static bool receive(struct connection *connection)
 	for (size_t i = 0; i < count; i++)
 		close(fds[i]);
 	drop(connection);
-	if (napi_create_uint32(door->env, id, &argument) == napi_ok)
-		call(door, door->on_close, 1, &argument);
+	if (napi_create_uint32(door->polled.env, id, &argument) == napi_ok)
+		call(door, ON_CLOSE, 1, &argument);
 	return false;
 }
 
@@ -355,13 +283,13 @@ static void on_bytes(uv_poll_t *poll, int status, int events)
 {
 	struct connection *connection = poll->data;
 	struct door *door = connection->door;
-	napi_env env = door->env;
+	napi_env env = door->polled.env;
 
 	(void)status;
 	(void)events;
 	/* JavaScript may let go of everything meanwhile. */
-	door->holders++;
-	for (int i = 0; i < PER_TURN && !door->closing; i++) {
+	door->polled.holders++;
+	for (int i = 0; i < PER_TURN && !door->polled.closing; i++) {
 		napi_handle_scope scope;
 		bool more;
 
@@ -372,7 +300,7 @@ static void on_bytes(uv_poll_t *poll, int status, int events)
 		if (!more)
 			break;
 	}
-	put(door);
+	polled_put(&door->polled);
 }
 
 static void welcome(struct door *door, int fd)
@@ -380,12 +308,13 @@ static void welcome(struct door *door, int fd)
 	struct ucred peer = { 0 };
 	socklen_t size = sizeof(peer);
 	struct connection *connection = calloc(1, sizeof(*connection));
+	napi_env env = door->polled.env;
 	napi_value arguments[3];
 	uv_loop_t *loop;
 
 	if (connection == NULL ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) ||
-	    napi_get_uv_event_loop(door->env, &loop) != napi_ok ||
+	    napi_get_uv_event_loop(env, &loop) != napi_ok ||
 	    uv_poll_init(loop, &connection->poll, fd)) {
 		free(connection);
 		close(fd);
@@ -397,30 +326,28 @@ static void welcome(struct door *door, int fd)
 	connection->poll.data = connection;
 	connection->next = door->connections;
 	door->connections = connection;
-	door->holders++;
+	door->polled.holders++;
 	if (uv_poll_start(&connection->poll, UV_READABLE, on_bytes)) {
 		drop(connection);
 		return;
 	}
-	if (napi_create_uint32(door->env, connection->id, &arguments[0]) ==
-		    napi_ok &&
-	    napi_create_uint32(door->env, peer.uid, &arguments[1]) ==
-		    napi_ok &&
-	    napi_create_int32(door->env, peer.pid, &arguments[2]) == napi_ok)
-		call(door, door->on_connect, 3, arguments);
+	if (napi_create_uint32(env, connection->id, &arguments[0]) == napi_ok &&
+	    napi_create_uint32(env, peer.uid, &arguments[1]) == napi_ok &&
+	    napi_create_int32(env, peer.pid, &arguments[2]) == napi_ok)
+		call(door, ON_CONNECT, 3, arguments);
 }
 
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
 	struct door *door = poll->data;
-	napi_env env = door->env;
+	napi_env env = door->polled.env;
 
 	(void)status;
 	(void)events;
-	door->holders++;
-	for (int i = 0; i < PER_TURN && !door->closing; i++) {
+	door->polled.holders++;
+	for (int i = 0; i < PER_TURN && !door->polled.closing; i++) {
 		napi_handle_scope scope;
-		int fd = accept4(door->fd, NULL, NULL,
+		int fd = accept4(door->polled.fd, NULL, NULL,
 				 SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0)
@@ -432,7 +359,7 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 		welcome(door, fd);
 		napi_close_handle_scope(env, scope);
 	}
-	put(door);
+	polled_put(&door->polled);
 }
 
 /* Returns a listening socket, or a negative errno. */
@@ -457,46 +384,24 @@ static int open_listening(const char *path, mode_t mode)
 	return fd;
 }
 
-static bool hold_values(struct door *door, const napi_value *callbacks)
-{
-	napi_env env = door->env;
-	napi_value name;
-
-	return napi_create_reference(env, callbacks[0], 1, &door->on_connect) ==
-		       napi_ok &&
-	       napi_create_reference(env, callbacks[1], 1, &door->on_message) ==
-		       napi_ok &&
-	       napi_create_reference(env, callbacks[2], 1, &door->on_close) ==
-		       napi_ok &&
-	       napi_create_string_utf8(env, "isthmus:sockets", NAPI_AUTO_LENGTH,
-				       &name) == napi_ok &&
-	       napi_async_init(env, NULL, name, &door->context) == napi_ok &&
-	       napi_add_async_cleanup_hook(env, cleanup, door,
-					   &door->cleanup) == napi_ok;
-}
-
-static void forget_values(struct door *door)
-{
-	if (door->context != NULL)
-		napi_async_destroy(door->env, door->context);
-	if (door->on_close != NULL)
-		napi_delete_reference(door->env, door->on_close);
-	if (door->on_message != NULL)
-		napi_delete_reference(door->env, door->on_message);
-	if (door->on_connect != NULL)
-		napi_delete_reference(door->env, door->on_connect);
-}
+static const struct polled_kind door_kind = {
+	.size = sizeof(struct door),
+	.tag = { 0x697374686d757361, 0x736f636b65747331 },
+	.name = "isthmus:sockets",
+	.mismatch = "not a door",
+	.values = VALUES,
+	.on_readable = on_connection,
+	.on_close = drop_all,
+};
 
 static napi_value open_door(napi_env env, napi_callback_info info)
 {
-	napi_value values[5], external;
+	static const char usage[] = "open(path, mode, ...callbacks)";
+	napi_value values[5];
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
 	size_t count = 5, length;
 	napi_valuetype type;
-	struct door *door;
-	uv_loop_t *loop;
 	uint32_t mode;
-	int fd;
 
 	if (napi_get_cb_info(env, info, &count, values, NULL, NULL) !=
 		    napi_ok ||
@@ -504,66 +409,13 @@ static napi_value open_door(napi_env env, napi_callback_info info)
 	    napi_get_value_string_utf8(env, values[0], path, sizeof(path),
 				       &length) != napi_ok ||
 	    napi_get_value_uint32(env, values[1], &mode) != napi_ok)
-		return refuse(env, "open(path, mode, ...callbacks)");
+		return polled_refuse(env, usage);
 	for (size_t i = 2; i < 5; i++)
 		if (napi_typeof(env, values[i], &type) != napi_ok ||
 		    type != napi_function)
-			return refuse(env, "open(path, mode, ...callbacks)");
-	fd = open_listening(path, mode);
-	if (fd < 0)
-		return number(env, fd);
-	door = calloc(1, sizeof(*door));
-	if (door == NULL) {
-		close(fd);
-		return number(env, -ENOMEM);
-	}
-	door->env = env;
-	door->fd = fd;
-	if (napi_get_uv_event_loop(env, &loop) != napi_ok ||
-	    !hold_values(door, values + 2))
-		goto fail;
-	if (uv_poll_init(loop, &door->poll, fd)) {
-		napi_remove_async_cleanup_hook(door->cleanup);
-		goto fail;
-	}
-	door->poll.data = door;
-	door->holders = 1;
-	if (uv_poll_start(&door->poll, UV_READABLE, on_connection) ||
-	    napi_create_external(env, door, finalize, NULL, &external) !=
-		    napi_ok) {
-		close_door(door);
-		return refuse(env, "the socket cannot be watched");
-	}
-	door->holders++;
-	if (napi_type_tag_object(env, external, &door_tag) != napi_ok)
-		return refuse(env, "the socket cannot be marked");
-	return external;
-
-fail:
-	forget_values(door);
-	free(door);
-	close(fd);
-	return refuse(env, "the socket cannot be set up");
-}
-
-/* Reads @count arguments, the first of which is a door. */
-static struct door *get_arguments(napi_env env, napi_callback_info info,
-				  size_t count, napi_value *values)
-{
-	size_t passed = count;
-	bool ours = false;
-	void *data;
-
-	if (napi_get_cb_info(env, info, &passed, values, NULL, NULL) !=
-		    napi_ok ||
-	    passed != count ||
-	    napi_check_object_type_tag(env, values[0], &door_tag, &ours) !=
-		    napi_ok ||
-	    !ours || napi_get_value_external(env, values[0], &data) != napi_ok) {
-		refuse(env, "not a door");
-		return NULL;
-	}
-	return data;
+			return polled_refuse(env, usage);
+	return polled_open(env, &door_kind, open_listening(path, mode),
+			   values + 2);
 }
 
 static struct connection *find(struct door *door, napi_value id)
@@ -571,7 +423,7 @@ static struct connection *find(struct door *door, napi_value id)
 	struct connection *connection;
 	uint32_t wanted;
 
-	if (napi_get_value_uint32(door->env, id, &wanted) != napi_ok)
+	if (napi_get_value_uint32(door->polled.env, id, &wanted) != napi_ok)
 		return NULL;
 	for (connection = door->connections; connection != NULL;
 	     connection = connection->next)
@@ -583,7 +435,7 @@ static struct connection *find(struct door *door, napi_value id)
 static napi_value answer(napi_env env, napi_callback_info info)
 {
 	napi_value values[3];
-	struct door *door = get_arguments(env, info, 3, values);
+	struct door *door = polled_arguments(env, info, 3, values);
 	struct connection *connection;
 	napi_typedarray_type type;
 	size_t size;
@@ -594,19 +446,19 @@ static napi_value answer(napi_env env, napi_callback_info info)
 	if (napi_get_typedarray_info(env, values[2], &type, &size, &data, NULL,
 				     NULL) != napi_ok ||
 	    type != napi_uint8_array)
-		return refuse(env, "not a Uint8Array");
+		return polled_refuse(env, "not a Uint8Array");
 	connection = find(door, values[1]);
 	if (connection == NULL)
-		return number(env, -ENOTCONN);
+		return polled_number(env, -ENOTCONN);
 	if (send(connection->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return number(env, -errno);
-	return number(env, 0);
+		return polled_number(env, -errno);
+	return polled_number(env, 0);
 }
 
 static napi_value drop_connection(napi_env env, napi_callback_info info)
 {
 	napi_value values[2];
-	struct door *door = get_arguments(env, info, 2, values);
+	struct door *door = polled_arguments(env, info, 2, values);
 	struct connection *connection;
 
 	if (door == NULL)
@@ -617,16 +469,6 @@ static napi_value drop_connection(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-static napi_value close_(napi_env env, napi_callback_info info)
-{
-	napi_value value;
-	struct door *door = get_arguments(env, info, 1, &value);
-
-	if (door != NULL)
-		close_door(door);
-	return NULL;
-}
-
 static napi_value own_network(napi_env env, napi_callback_info info)
 {
 	napi_value object, cookie = NULL;
@@ -634,7 +476,7 @@ static napi_value own_network(napi_env env, napi_callback_info info)
 
 	(void)info;
 	if (fd < 0)
-		return refuse(env, "there is no IPv4");
+		return polled_refuse(env, "there is no IPv4");
 	if (napi_create_object(env, &object) == napi_ok &&
 	    set_cookie(env, object, "network", fd, SO_NETNS_COOKIE))
 		napi_get_named_property(env, object, "network", &cookie);
@@ -644,24 +486,14 @@ static napi_value own_network(napi_env env, napi_callback_info info)
 
 NAPI_MODULE_INIT()
 {
-	static const struct {
-		const char *name;
-		napi_callback call;
-	} functions[] = {
-		{ "open", open_door },	    { "answer", answer },
-		{ "drop", drop_connection }, { "close", close_ },
+	static const struct addon_function functions[] = {
+		{ "open", open_door },
+		{ "answer", answer },
+		{ "drop", drop_connection },
+		{ "close", polled_close_function },
 		{ "ownNetwork", own_network },
 	};
 
-	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
-		napi_value function;
-
-		if (napi_create_function(env, functions[i].name,
-					 NAPI_AUTO_LENGTH, functions[i].call,
-					 NULL, &function) != napi_ok ||
-		    napi_set_named_property(env, exports, functions[i].name,
-					    function) != napi_ok)
-			return NULL;
-	}
-	return exports;
+	return polled_init(env, exports, &door_kind, functions,
+			   sizeof(functions) / sizeof(functions[0]));
 }
