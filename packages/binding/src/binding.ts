@@ -19,6 +19,15 @@ export interface BindRequest extends Bind {
   /** Names the socket within its namespace: its cookie. */
   socket: string;
   pid: number;
+  /** The program has its port already, whatever the answer is: a conflict is one to wait for, not one to tell of. */
+  isSettled?: boolean;
+}
+
+/** A port of the gateway that another host has. */
+export interface HeldPort {
+  protocol: "tcp" | "udp";
+  port: number;
+  holder: string;
 }
 
 /** The paper's three answers, each with its reason. */
@@ -55,6 +64,8 @@ export interface BindingOptions {
   reconcileMs?: number;
   /** Of those whose ports are mapped. @default 256 */
   mostSocketsPerUser?: number;
+  /** {@link Binding.held} has changed. */
+  onHeldChange?: () => void;
   /** Addresses whose entries at the gateway are this host's. @default all of this host */
   ownAddresses?: () => readonly string[];
 }
@@ -68,7 +79,8 @@ export class Binding {
   readonly #workers = new Map<string, PortWorker>();
   #timer: NodeJS.Timeout | undefined;
   #reconciling: Promise<void> | undefined;
-  #held: { protocol: "tcp" | "udp"; port: number; holder: string }[] = [];
+  /** By the names of their ports. */
+  #held = new Map<string, HeldPort>();
   readonly #stopping = new AbortController();
 
   constructor(options: BindingOptions) {
@@ -112,12 +124,12 @@ export class Binding {
     const { namespace, protocol, port, socket, pid, uid, program } = request;
     const key: PortKey = { namespace, protocol, port };
     if (state.count(uid) >= mostSocketsPerUser) return { answer: "ignored", reason: "quota" };
-    return this.#take(key, { socket, pid, uid, program, since: Math.floor(Date.now() / 1000) });
+    return this.#take(key, { socket, pid, uid, program, since: now() }, request.isSettled);
   }
 
   /** As {@link bind}, for a port that somebody wants mapped whatever the policy says, until {@link close}. */
   map(key: PortKey, owner: Pick<Owner, "socket" | "program">): Promise<BindAnswer> {
-    return this.#take(key, { ...owner, pid: 0, uid: 0, since: Math.floor(Date.now() / 1000) });
+    return this.#take(key, { ...owner, pid: 0, uid: 0, since: now() });
   }
 
   /** The socket is closed, however that came about. A socket that was never told of is none of ours. */
@@ -130,6 +142,7 @@ export class Binding {
 
   /** For `onEvent` of the PortMapper. */
   readonly gatewayEvent = (event: PortMapperEvent): void => {
+    if (event.event === "gone") this.#hold([]);
     if (event.event !== "found" && event.event !== "restarted") return;
     this.#doubtAll();
     void this.reconcile();
@@ -147,8 +160,8 @@ export class Binding {
   }
 
   /** Ports that other hosts were seen to hold: for ways in that must refuse without asking. */
-  get held(): readonly { protocol: "tcp" | "udp"; port: number; holder: string }[] {
-    return this.#held;
+  get held(): readonly HeldPort[] {
+    return [...this.#held.values()];
   }
 
   get entries(): PortEntry[] {
@@ -165,24 +178,26 @@ export class Binding {
     });
   }
 
-  async #take(key: PortKey, owner: Owner): Promise<BindAnswer> {
+  async #take(key: PortKey, owner: Owner, isSettled = false): Promise<BindAnswer> {
     const { state, gateway, answerMs = ANSWER_MS } = this.#options;
-    // One that was to have another port, and did not get it, tries again.
-    if (!state.holds(key, owner.socket)) this.close(key.namespace, owner.socket);
-    state.add(key, owner);
-    this.#save();
+    if (!state.holds(key, owner.socket)) {
+      // One that was to have another port, and did not get it, tries again.
+      this.close(key.namespace, owner.socket);
+      state.add(key, owner);
+      this.#save();
+    }
     const worker = this.#workerFor(key, false);
     if (worker.isMapped && worker.isWanted) return { answer: "succeeded" };
     const attempt = worker.want();
     if (!gateway.gateway) return { answer: "ignored", reason: "no-gateway" };
     if (!(await inTime(attempt, answerMs))) return { answer: "ignored", reason: "no-answer" };
-    return this.#answer(worker, key, owner);
+    return this.#answer(worker, key, owner, isSettled);
   }
 
-  #answer(worker: PortWorker, { namespace }: PortKey, { socket }: Owner): BindAnswer {
+  #answer(worker: PortWorker, { namespace }: PortKey, { socket }: Owner, isSettled: boolean): BindAnswer {
     if (worker.isMapped) return { answer: "succeeded" };
     const { error } = worker;
-    if (error?.code !== "conflict") return { answer: "ignored", reason: error?.code ?? "no-answer" };
+    if (error?.code !== "conflict" || isSettled) return { answer: "ignored", reason: error?.code ?? "no-answer" };
     this.close(namespace, socket);
     return { answer: "failed", holder: error.holder };
   }
@@ -198,10 +213,30 @@ export class Binding {
       leaseSeconds,
       isOld,
       description: () => this.#description(key),
-      onChange: () => this.#tidy(worker),
+      onChange: () => {
+        this.#learnHolder(worker);
+        this.#tidy(worker);
+      },
     });
     this.#workers.set(name, worker);
     return worker;
+  }
+
+  /** What an attempt has shown, until the gateway's list says more. */
+  #learnHolder({ key: { protocol, port }, error, isMapped }: PortWorker): void {
+    const name = heldName(protocol, port);
+    if (error?.code === "conflict" && !this.#held.has(name)) {
+      this.#held.set(name, { protocol, port, holder: error.holder ?? "" });
+    } else if (!isMapped || !this.#held.delete(name)) return;
+    this.#options.onHeldChange?.();
+  }
+
+  #hold(ports: readonly HeldPort[]): void {
+    const held = new Map(ports.map((one) => [heldName(one.protocol, one.port), one]));
+    const isAsBefore =
+      held.size === this.#held.size && [...held].every(([name, { holder }]) => this.#held.get(name)?.holder === holder);
+    this.#held = held;
+    if (!isAsBefore) this.#options.onHeldChange?.();
   }
 
   /** A port that is over is forgotten, unless somebody has come to want it meanwhile. */
@@ -223,6 +258,7 @@ export class Binding {
     }
     if (!gateway.gateway.capabilities.list) {
       // To map again is the only way to see.
+      this.#hold([]);
       this.#doubtAll();
       return;
     }
@@ -245,13 +281,10 @@ export class Binding {
     }
     const addresses = own();
     const isOurs = ({ internalAddress }: Mapping) => addresses.includes(internalAddress);
-    this.#held = entries
-      .filter((entry) => !isOurs(entry))
-      .map(({ protocol, externalPort, internalAddress }) => ({
-        protocol,
-        port: externalPort,
-        holder: internalAddress,
-      }));
+    const foreign = entries.filter((entry) => !isOurs(entry));
+    this.#hold(
+      foreign.map(({ protocol, externalPort: port, internalAddress: holder }) => ({ protocol, port, holder })),
+    );
     this.#takeUpForgotten(entries.filter(isOurs));
     const byPort = new Map(entries.map((entry) => [`${entry.protocol} ${entry.externalPort}`, entry]));
     for (const worker of this.#workers.values()) {
@@ -302,6 +335,15 @@ export class Binding {
   #save(): void {
     this.#options.file.save(this.#options.state);
   }
+}
+
+function heldName(protocol: string, port: number): string {
+  return `${protocol} ${port}`;
+}
+
+/** Seconds since 1970. */
+function now(): number {
+  return Math.floor(Date.now() / 1000);
 }
 
 function stateOf(worker: PortWorker | undefined): PortEntry["state"] {

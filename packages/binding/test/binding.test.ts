@@ -208,6 +208,49 @@ describe("a gateway that forgot", () => {
   });
 });
 
+describe("a program that could not wait for the answer", () => {
+  it("stays wanted though another host has the port, and gets it when that one is gone", async () => {
+    vi.useFakeTimers();
+    const gateway = new MemoryGateway();
+    gateway.hold("tcp", 10_000);
+    const binding = await start(gateway);
+    const request = { ...bindOf(10_000), isSettled: true };
+    expect(await binding.bind(request)).toEqual({ answer: "ignored", reason: "conflict" });
+    expect(binding.entries).toMatchObject([{ state: "held", owners: [{ socket: request.socket }] }]);
+    gateway.mappings.clear();
+    await vi.advanceTimersByTimeAsync(61_000);
+    expect(gateway.ports(OWN)).toEqual(["tcp 10000"]);
+  });
+
+  it("and is told of again has the port as long as before", async () => {
+    vi.useFakeTimers({ now: 1_000_000 });
+    const binding = await start(new MemoryGateway());
+    const request = { ...bindOf(10_000), isSettled: true };
+    await binding.bind(request);
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(await binding.bind(request)).toEqual({ answer: "succeeded" });
+    expect(binding.entries).toMatchObject([{ owners: [{ since: 1000 }] }]);
+  });
+});
+
+it("says when the ports that are another host's change: by an attempt, by the list, and when there is no gateway", async () => {
+  const gateway = new MemoryGateway();
+  const seen: number[][] = [];
+  const binding = await start(gateway, {
+    onHeldChange: () => seen.push(binding.held.map(({ port }) => port)),
+  });
+  gateway.hold("tcp", 10_000);
+  await binding.bind(bindOf(10_000));
+  await binding.bind(bindOf(10_000));
+  gateway.hold("udp", 10_001);
+  await binding.reconcile();
+  await binding.reconcile();
+  gateway.mappings.delete("tcp 10000");
+  await binding.bind(bindOf(10_000));
+  binding.gatewayEvent({ event: "gone", why: "silent" });
+  expect(seen).toEqual([[10_000], [10_000, 10_001], [10_001], []]);
+});
+
 it("a lease is renewed at its half, as long as the socket lives", async () => {
   vi.useFakeTimers();
   const gateway = new MemoryGateway();
