@@ -83,7 +83,7 @@ async function counted(kernel: Kernel, say: Context["say"], draw: Context["draw"
   const site = await RelaySite.inside(vm, PHASES);
   await site.setOffloads(false);
   const context: Context = { site, machine: "counted", say, draw };
-  return [...(await roundTrips(context)), ...(await goodput(context, { warmMs: 100, ms: 300 }))];
+  return [...(await roundTrips(context)), ...(await goodput(context, { warmMs: 800, ms: 500 }))];
 }
 
 async function countedLoss(kernel: Kernel, say: Context["say"], draw: Context["draw"]): Promise<Figure[]> {
@@ -113,7 +113,7 @@ async function small(kernel: Kernel, say: Context["say"], draw: Context["draw"])
   return [
     figure("small relay: the senders' line", "Mbit/s", [line / 1e6]),
     ...(await roundTrips(context)),
-    ...(await goodput(context, { warmMs: 300, ms: 700 })),
+    ...(await goodput(context, { warmMs: 1000, ms: 1000 })),
     ...(await lossByRate(context, async () => line)),
     ...(await lossBySize(context)),
   ];

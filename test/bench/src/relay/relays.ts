@@ -1,7 +1,7 @@
 import { NODE } from "@isthmus/e2e";
 
 /** As many connections at once as any measure makes. */
-const MOST_CONNECTIONS = 100;
+export const MOST_CONNECTIONS = 100;
 
 /** The port on which host b listens, and that of relays that listen. */
 const SERVICE_PORT = 5000;

@@ -1,7 +1,16 @@
 import { execFileSync } from "node:child_process";
 import { basename, extname, join, resolve } from "node:path";
 import type { VirtualMachine } from "@isthmus/vm";
-import { direct, type Ends, none, type Place, type Relay, type Tools, userspaceCommand } from "./relays.ts";
+import {
+  direct,
+  type Ends,
+  MOST_CONNECTIONS,
+  none,
+  type Place,
+  type Relay,
+  type Tools,
+  userspaceCommand,
+} from "./relays.ts";
 import { HOST, PATIENCE_MS, type Shell } from "./shell.ts";
 
 const CHECKOUT = resolve(import.meta.dirname, "../../../..");
@@ -85,6 +94,20 @@ END
 `;
 
 /**
+ * One CPU stands for five hosts: what each of them would queue for itself comes together in one queue, which must hold the
+ * windows of all connections of a measurement. Otherwise the kernel loses packets before it has worked on them, and
+ * measured is for how long TCP waited. Senders' buffers must be full before a measurement begins, as they are for most of
+ * the thesis' longer ones: until then what is sent goes nowhere.
+ */
+const SEND_BUFFER_BYTES = 128 * 1024;
+const RECEIVE_BUFFER_BYTES = 256 * 1024;
+const BACKLOG = Math.ceil((MOST_CONNECTIONS * RECEIVE_BUFFER_BYTES) / 1000);
+const BUFFERS = `for host in a b; do
+  ip netns exec $host sysctl -qw net.ipv4.tcp_wmem="4096 65536 ${SEND_BUFFER_BYTES}" \
+    net.ipv4.tcp_rmem="4096 131072 ${RECEIVE_BUFFER_BYTES}"
+done`;
+
+/**
  * Two hosts behind NATs, and relays between them:
  *
  *   a 192.168.1.2 --- na --- near RELAY far --- nb --- 192.168.2.2 b
@@ -112,8 +135,7 @@ export class RelaySite {
   static async inside(vm: VirtualMachine, relays: readonly Relay[]): Promise<RelaySite> {
     await buildTools(vm);
     const site = new RelaySite(relays, vm, vm, { host: GUEST_TOOLS, guest: GUEST_TOOLS });
-    // One CPU stands for five hosts: what each of them would queue for itself comes together in one queue.
-    await vm.check(`sysctl -qw net.core.netdev_max_backlog=${5 * 1000}\n${HOSTS}`, PATIENCE_MS);
+    await vm.check(`sysctl -qw net.core.netdev_max_backlog=${BACKLOG}\n${HOSTS}\n${BUFFERS}`, PATIENCE_MS);
     for (const relay of standing(relays)) {
       await vm.check(`set -e; ${site.#cables(relay)}`, PATIENCE_MS);
       await site.#setUp(relay);
@@ -128,7 +150,7 @@ export class RelaySite {
   static async around(vm: VirtualMachine, relays: readonly Relay[]): Promise<RelaySite> {
     await buildTools(vm);
     const site = new RelaySite(relays, HOST, vm, { host: vm.share, guest: GUEST_TOOLS });
-    await HOST.check(HOSTS);
+    await HOST.check(`${HOSTS}\n${BUFFERS}`);
     await vm.check("/sbin/modprobe virtio_net", PATIENCE_MS);
     for (const [n, relay] of standing(relays).entries()) {
       await HOST.check(`set -e; ${site.#plugRouters(relay, n)}`);
