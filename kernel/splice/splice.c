@@ -197,14 +197,16 @@ err_live:
 /* Called with the splice's lock. */
 static void ist_splice_over(struct ist_splice *splice, enum ist_reason reason)
 {
-	struct ist_net *in = splice->alloc->in;
+	struct ist_alloc *alloc = splice->alloc;
+	struct ist_net *in = alloc->in;
 
 	splice->over = true;
 	splice->reason = reason;
-	atomic_dec(&splice->alloc->live);
+	atomic_dec(&alloc->live);
 	atomic_dec(&in->live);
 	if (splice->proto == IPPROTO_UDP)
 		atomic_dec(&in->live_udp);
+	atomic_inc(&alloc->lingering);
 	atomic_inc(&in->lingering);
 	ist_count_ended(in, reason);
 }
@@ -212,12 +214,14 @@ static void ist_splice_over(struct ist_splice *splice, enum ist_reason reason)
 /* The other way round: it had been reset, and goes on. */
 static void ist_splice_again(struct ist_splice *splice)
 {
-	struct ist_net *in = splice->alloc->in;
+	struct ist_alloc *alloc = splice->alloc;
+	struct ist_net *in = alloc->in;
 
 	splice->over = false;
 	splice->reason = IST_REASON_NONE;
-	atomic_inc(&splice->alloc->live);
+	atomic_inc(&alloc->live);
 	atomic_inc(&in->live);
+	atomic_dec(&alloc->lingering);
 	atomic_dec(&in->lingering);
 }
 
@@ -250,6 +254,7 @@ void ist_splice_kill(struct ist_splice *splice, enum ist_reason reason,
 		trace_ist_state(splice);
 	}
 	spin_unlock(&splice->lock);
+	atomic_dec(&splice->alloc->lingering);
 	atomic_dec(&in->lingering);
 
 	ist_splice_unlist(splice);
@@ -280,6 +285,18 @@ static void ist_earlier(unsigned long *due, enum ist_reason *reason,
 		*due = other;
 		*reason = why;
 	}
+}
+
+/*
+ * Those that are over are no more than those that are not may be: ends that
+ * open and close all the time would fill the table that all share. The newest
+ * go, as with tcp_max_tw_buckets.
+ */
+static bool ist_alloc_lingers(const struct ist_alloc *alloc)
+{
+	u32 limit = READ_ONCE(alloc->limits.splices);
+
+	return !limit || atomic_read(&alloc->lingering) <= limit;
 }
 
 /* When a splice ends if nothing happens on it. Called with its lock. */
@@ -318,7 +335,7 @@ static unsigned long ist_splice_due(struct ist_splice *splice,
 	}
 	due = ist_after(heard, ist_alloc_timeout(alloc, timeout));
 	if (splice->over)
-		return due;
+		return ist_alloc_lingers(alloc) ? due : jiffies;
 	if (idle)
 		ist_earlier(&due, reason,
 			    ist_after(READ_ONCE(splice->heard), idle),

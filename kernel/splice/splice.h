@@ -154,6 +154,7 @@ struct ist_limits {
  * @splices: its splices, under @lock or RCU
  * @dead: it takes no splice any more, under @lock
  * @live: splices that are not over
+ * @lingering: splices that are over
  * @rate_due: nanoseconds; when what was sent has been paid for
  * @created: jiffies
  * @expires: jiffies, 0 never
@@ -173,6 +174,7 @@ struct ist_alloc {
 	struct list_head splices;
 	bool dead;
 	atomic_t live;
+	atomic_t lingering;
 	atomic64_t rate_due;
 	u64 created;
 	u64 expires;

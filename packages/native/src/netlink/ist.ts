@@ -270,7 +270,7 @@ export interface IstSources {
 
 /** what an allocation and its splices are held to; a limit that is absent stays as it is */
 export interface IstLimits {
-  /** splices at once */
+  /** splices at once; as many again that are over are remembered for late packets */
   splices?: number | undefined;
   /** a splice on which nothing moves this long ends */
   idle?: bigint | undefined;
