@@ -75,7 +75,7 @@ describe("opens between two daemons and an IST", () => {
       }),
       { numRuns: 3000 },
     );
-  }, 600_000);
+  }, 300_000);
 
   it("are joined at passive cells when ports are of no use or are changed, all of them", () => {
     fc.assert(
