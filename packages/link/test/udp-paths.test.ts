@@ -126,13 +126,15 @@ describe("a UDP path", () => {
   it("gets a stream beside it where it is not proved, and takes its place when it is after all", async () => {
     const world = new World();
     world.isUdpBlocked = true;
-    world.mine.tick(world.now, use);
-    const start = world.now;
-    world.mine.tick(start + 1300, use);
+    // The path begins between these two, however long that takes.
+    const before = world.now;
+    world.mine.tick(before, use);
+    const after = world.now;
+    world.mine.tick(before + 1400, use);
     expect(world.told).toHaveLength(2);
-    world.mine.tick(start + 1500, use);
+    world.mine.tick(after + 1500, use);
     expect(world.told.slice(2)).toMatchObject([{ ...open(2), rendezvous: { at: "stream" } }]);
-    world.mine.tick(start + 1600, use);
+    world.mine.tick(after + 1600, use);
     world.hear(1);
     await world.bothUse(2);
     expect(world.told).toHaveLength(3);
