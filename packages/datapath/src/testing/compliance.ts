@@ -237,10 +237,11 @@ export function describeDataPath(name: string, place: () => Promise<DataPathPlac
         expect(await dataPath.stats()).toMatchObject({ splices: 1, halves: 0 });
         const [{ splices }] = (await dataPath.dump()) as [Awaited<ReturnType<DataPath["dump"]>>[number]];
         expect(splices).toMatchObject([{ cell: 0, proto: "tcp" }]);
-        // Where packets are moved, those count again that TCP has sent again.
         for (const [side, { length }] of [fromA, fromB].entries()) {
-          expect(splices[0]!.bytes[side]).toBeGreaterThanOrEqual(length);
-          expect(splices[0]!.bytes[side]).toBeLessThan(2 * length);
+          const bytes = splices[0]!.bytes[side]!;
+          expect(bytes).toBeGreaterThanOrEqual(length);
+          // Where packets are moved, those count again that TCP has sent again.
+          expect(bytes).toBeLessThan(capabilities.name === "userspace" ? length + 1 : 2 * length);
         }
         expect(splices[0]!.sources.map(({ host }) => host)).toEqual(hosts.sides.map(({ address }) => address));
         expect(splices[0]!.sources.map(({ port }) => port)).toEqual([a.socket.localPort, b.socket.localPort]);
