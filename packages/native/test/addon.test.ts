@@ -7,13 +7,16 @@ import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { listsAes } from "../src/aead/cpu.ts";
 import { hasFastAes, implementation, implementationDetail } from "../src/index.ts";
-import { nativeEngine } from "./engines.ts";
+import { nativeUnavailable } from "./engines.ts";
+import { skipAll } from "./skip-all.ts";
 
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
 const ADDON = join(PACKAGE, "build/isthmus_native.node");
 
-const switchedOff = process.env.ISTHMUS_NATIVE === "off";
-const canBuild = ["make", "gcc"].every((tool) => spawnSync(tool, ["--version"]).status === 0);
+const switchedOff = process.env.ISTHMUS_NATIVE === "off" ? "switched off by ISTHMUS_NATIVE=off" : undefined;
+const missing = ["make", "gcc"].find((tool) => spawnSync(tool, ["--version"]).status !== 0);
+/** Why nothing can be built here, where it cannot. */
+const cannotBuild = missing && `there is no ${missing}`;
 
 let folder: string;
 beforeEach(() => {
@@ -48,7 +51,9 @@ function copyPackage(): string {
 }
 
 describe("which implementation is used", () => {
-  test.skipIf(!canBuild || switchedOff)("the native one where this machine can build it (npm run build)", () => {
+  test("the native one where this machine can build it (npm run build)", ({ skip }) => {
+    const reason = cannotBuild ?? switchedOff;
+    skip(reason !== undefined, reason);
     expect({ implementation, implementationDetail }).toEqual({
       implementation: "native",
       implementationDetail: "the add-on is loaded",
@@ -80,7 +85,8 @@ describe("which implementation is used", () => {
 });
 
 describe("the build", () => {
-  test.skipIf(!canBuild)("without a compiler says what follows and succeeds", () => {
+  test("without a compiler says what follows and succeeds", ({ skip }) => {
+    skip(cannotBuild !== undefined, cannotBuild);
     const tools = join(folder, "bin");
     mkdirSync(tools);
     for (const tool of ["sh", "dirname", "rm", "make"]) symlinkSync(`/usr/bin/${tool}`, join(tools, tool));
@@ -95,7 +101,9 @@ describe("the build", () => {
   });
 });
 
-describe.skipIf(!nativeEngine)("threads", () => {
+describe("threads", () => {
+  skipAll(nativeUnavailable);
+
   test("each loads the add-on for itself and may end with keys alive", async () => {
     const program = `
       const { aead } = require(${JSON.stringify(ADDON)});

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { EngineDatagramOpener, EngineDatagramSealer } from "../src/aead/datagram.ts";
 import { EngineRecordOpener, EngineRecordSealer } from "../src/aead/record.ts";
-import { engines, IV, KEY, nativeEngine } from "./engines.ts";
+import { engines, IV, KEY, nativeEngine, nativeUnavailable } from "./engines.ts";
 import { opener, pattern, sealer, withSuites } from "./record-samples.ts";
+import { skipAll } from "./skip-all.ts";
 
 // What a caller without types may pass.
 // biome-ignore lint/suspicious/noExplicitAny: that is the test
@@ -120,7 +121,9 @@ describe.each(withSuites(engines))("misuse of $suite on $name", ({ suite, engine
   });
 });
 
-describe.skipIf(!nativeEngine)("the add-on by itself", () => {
+describe("the add-on by itself", () => {
+  skipAll(nativeUnavailable);
+
   const engine = nativeEngine as Anything;
   const key = engine?.createKey(0, KEY, IV);
   const out = new Uint8Array(31);

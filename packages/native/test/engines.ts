@@ -5,6 +5,9 @@ import { NodeEngine } from "../src/aead/node-engine.ts";
 /** Absent where nothing could be built; addon.test.ts fails if that is not for want of a compiler. */
 export const nativeEngine: AeadEngine | undefined = "addon" in loaded ? loaded.addon.aead : undefined;
 
+/** Why there is no native engine, where there is none. */
+export const nativeUnavailable: string | undefined = "reason" in loaded ? loaded.reason : undefined;
+
 /** Every implementation that this machine has: each passes the same tests. */
 export const engines: { name: string; engine: AeadEngine }[] = [{ name: "node:crypto", engine: new NodeEngine() }];
 if (nativeEngine) engines.push({ name: "native", engine: nativeEngine });

@@ -11,8 +11,9 @@ import {
   NLCTRL,
   netlinkUnavailable,
 } from "../../src/netlink/index.ts";
+import { skipAll } from "../skip-all.ts";
 import { NETDEV } from "./families.ts";
-import { hasNamespaces, inNamespace } from "./namespace.ts";
+import { cannotUnshare, inNamespace } from "./namespace.ts";
 import { NETLINK_ROUTE, RTM_GETLINK } from "./route.ts";
 
 const ENTRY = new URL("../../src/netlink/index.ts", import.meta.url).href;
@@ -39,7 +40,9 @@ async function failureOf(promise: Promise<unknown>): Promise<NetlinkError> {
   return error as NetlinkError;
 }
 
-describe.skipIf(netlinkUnavailable !== undefined)("the kernel's own families", () => {
+describe("the kernel's own families", () => {
+  skipAll(netlinkUnavailable);
+
   let nlctrl: GenericFamily<typeof NLCTRL>;
   beforeEach(async () => {
     nlctrl = await GenericFamily.open(NLCTRL);
@@ -136,7 +139,9 @@ describe.skipIf(netlinkUnavailable !== undefined)("the kernel's own families", (
   });
 });
 
-describe.skipIf(netlinkUnavailable !== undefined)("a socket", () => {
+describe("a socket", () => {
+  skipAll(netlinkUnavailable);
+
   it("that is closed rejects what waits, and takes nothing more", async () => {
     const nlctrl = await GenericFamily.open(NLCTRL);
     const waiting = Array.from({ length: 100 }, () => failureOf(nlctrl.get("getfamily", { familyName: "nlctrl" })));
@@ -214,7 +219,9 @@ describe.skipIf(netlinkUnavailable !== undefined)("a socket", () => {
   });
 });
 
-describe.skipIf(netlinkUnavailable !== undefined || !hasNamespaces)("in a network namespace of its own", () => {
+describe("in a network namespace of its own", () => {
+  skipAll(netlinkUnavailable ?? cannotUnshare);
+
   it("settings are changed, events of them arrive, and wrong ones are refused by name", async () => {
     const { events, refusals } = await inNamespace<{ events: unknown[]; refusals: Record<string, object> }>(
       "ethtool-events",

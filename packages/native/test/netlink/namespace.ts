@@ -5,8 +5,9 @@ import { fileURLToPath } from "node:url";
 /** An ordinary user needs a user namespace too; root may be where there are none (in a chroot). */
 const UNSHARE = process.getuid?.() === 0 ? "-n" : "-rn";
 
-/** Whether this user may make network namespaces of their own here; else the tests in them are skipped. */
-export const hasNamespaces: boolean = spawnSync("unshare", [UNSHARE, "ip", "link"]).status === 0;
+/** Why this user cannot make network namespaces of their own here, where they cannot. */
+export const cannotUnshare: string | undefined =
+  spawnSync("unshare", [UNSHARE, "ip", "link"]).status === 0 ? undefined : "no network namespace can be made here";
 
 /** Runs a program of child/ in a new network namespace, with every right there, and reads what it prints as JSON. */
 export async function inNamespace<T>(program: string): Promise<T> {

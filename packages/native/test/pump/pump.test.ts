@@ -6,14 +6,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { type PumpEnd, type PumpJoin, type PumpLeg, thePump } from "../../src/pump/index.ts";
+import { nativeUnavailable } from "../engines.ts";
+import { skipAll } from "../skip-all.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isthmus-pump-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const hasCompiler = spawnSync("gcc", ["--version"]).status === 0;
+const cannotCompile = spawnSync("gcc", ["--version"]).status === 0 ? undefined : "there is no gcc";
 const pump = thePump();
 
-describe.skipIf(!hasCompiler)("the engine", () => {
+describe("the engine", () => {
+  skipAll(cannotCompile);
+
   test.each(["address,undefined", "thread"])(
     "loses nothing, mixes nothing and leaks nothing (-fsanitize=%s)",
     async (sanitizer) => {
@@ -69,7 +73,9 @@ async function resetOf(socket: Socket): Promise<string | undefined> {
   return (socket.errored as NodeJS.ErrnoException | null)?.code;
 }
 
-describe.skipIf(!pump)("the pump", () => {
+describe("the pump", () => {
+  skipAll(nativeUnavailable);
+
   test("passes what came early, what comes, and the end of each direction by itself", async () => {
     const { a, b, join: made, ended } = await joined();
     a.end("question");
