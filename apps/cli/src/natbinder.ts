@@ -12,6 +12,12 @@ import { foreign, print, table } from "./print.ts";
 
 /** Between two tables of `status --follow`. */
 const FOLLOW_MS = 1000;
+const SEEN = {
+  module: "of all programs, by the kernel module",
+  cgroup: "of all programs, by eBPF: known ports of other hosts are refused, the rest is mapped afterwards",
+  sockets: "of all programs, by the list of sockets: mapped afterwards",
+  none: "of programs under 'natbinder run' only",
+};
 const CLEAR_SCREEN = "\x1b[H\x1b[J";
 
 interface PortName {
@@ -80,12 +86,14 @@ function portName(text: string): PortName {
   return { protocol: match[2] === "udp" ? "udp" : "tcp", port };
 }
 
-function printStatus({ gateway, diskTrouble, ports: all }: NatbinderStatus): void {
+function printStatus({ gateway, systemWide, diskTrouble, ports: all }: NatbinderStatus): void {
   print(
     gateway
       ? `gateway  ${gateway.address} (${gateway.kind}), to the world ${gateway.externalAddress ?? "unknown"}`
       : "gateway  none answers: binds are as ever",
   );
+  if (systemWide) print(`binds    ${SEEN[systemWide.source ?? "none"]}`);
+  if (systemWide?.trouble) print(`note     ${foreign(systemWide.trouble)}`);
   if (diskTrouble) print(`note     what is mapped is not written to disk: ${diskTrouble}`);
   if (all.length > 0) print(`\n${ports(all)}`);
 }

@@ -18,6 +18,11 @@ enum ask_what {
 	ASK_BIND = 1,
 	/* Along comes a socket that was to have a port and has none. */
 	ASK_RELEASE = 2,
+	/*
+	 * Does natbinder see the binds of this process by itself? No socket
+	 * comes along; ASK_SUCCEEDED is yes.
+	 */
+	ASK_COVER = 3,
 };
 
 enum ask_answer {

@@ -98,6 +98,38 @@ static _Noreturn void launch(int supervisor, int signals)
 	}
 }
 
+/* Whether natbinder is there, and sees this process' binds by itself. */
+static bool is_covered(const char *path, unsigned int wait_ms)
+{
+	struct ask_request request = {
+		.version = ASK_VERSION,
+		.what = ASK_COVER,
+		.pid = (uint32_t)getpid(),
+	};
+	struct ask_reply reply = { 0 };
+	struct pollfd daemon = { .fd = connect_daemon(path), .events = POLLIN };
+	bool is_told;
+
+	if (daemon.fd < 0)
+		return false;
+	is_told = !send_with(daemon.fd, &request, sizeof(request), NULL, 0) &&
+		  poll(&daemon, 1, (int)wait_ms) == 1 &&
+		  recv(daemon.fd, &reply, sizeof(reply), 0) == sizeof(reply);
+	close(daemon.fd);
+	return is_told && reply.version == ASK_VERSION &&
+	       reply.answer == ASK_SUCCEEDED;
+}
+
+static _Noreturn void become(char **command)
+{
+	int code;
+
+	execvp(command[0], command);
+	code = errno;
+	fprintf(stderr, "natbinder: %s: %s\n", command[0], strerror(code));
+	exit(code == ENOENT ? 127 : 126);
+}
+
 static bool read_wait(const char *text, unsigned int *wait_ms)
 {
 	unsigned long value = USUAL_WAIT_MS;
@@ -142,6 +174,9 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
+	socket = socket && *socket ? socket : NULL;
+	if (is_covered(socket, wait_ms))
+		become(argv + optind);
 	/* None gets lost between here and the program. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
@@ -156,8 +191,7 @@ int main(int argc, char **argv)
 	}
 	if (supervisor == 0) {
 		close(pair[0]);
-		supervise(pair[1], socket && *socket ? socket : NULL, wait_ms,
-			  argv + optind, &before);
+		supervise(pair[1], socket, wait_ms, argv + optind, &before);
 	}
 	signals = signalfd(-1, &all, SFD_CLOEXEC);
 	keep[0] = pair[0];

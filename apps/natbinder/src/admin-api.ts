@@ -13,6 +13,7 @@ import {
 import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
 import { type FastifyInstance, fastify } from "fastify";
 import { adminOwner, isAdminOwner } from "./open-sockets.ts";
+import type { SystemWide } from "./system-wide.ts";
 import { VERSION } from "./version.ts";
 
 const BODY_LIMIT_BYTES = 4096;
@@ -25,6 +26,7 @@ export interface AdminApiOptions {
   mapper: PortMapper;
   file: StateFile;
   policy: Policy;
+  systemWide: SystemWide;
   metrics: Metrics;
   logger: Logger;
 }
@@ -39,7 +41,7 @@ const STATUS: Partial<Record<Code, number>> = { "bad-request": 400, "port-taken"
 
 /** Natbinder's admin API as a Fastify app, not listening yet. */
 export function createAdminApi(options: AdminApiOptions): FastifyInstance {
-  const { binding, mapper, file, metrics, logger } = options;
+  const { binding, mapper, file, systemWide, metrics, logger } = options;
   const app = fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true });
   const started = new Date().toISOString();
   const portAt = ({ protocol, port }: PortName): PortEntry | undefined =>
@@ -55,6 +57,9 @@ export function createAdminApi(options: AdminApiOptions): FastifyInstance {
         pid: process.pid,
         ...(gateway && {
           gateway: { kind: gateway.kind, address: gateway.address, ...(externalAddress && { externalAddress }) },
+        }),
+        ...((systemWide.source || systemWide.trouble) && {
+          systemWide: { source: systemWide.source?.name, trouble: systemWide.trouble },
         }),
         ...(file.trouble !== undefined && { diskTrouble: file.trouble }),
         ports: binding.entries.map(reportOf),

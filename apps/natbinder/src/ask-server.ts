@@ -4,6 +4,7 @@ import { type AskRequest, readAskRequest, writeAskReply } from "@isthmus/protoco
 import { claimSocketPath, type Logger } from "@isthmus/service";
 import type { NatbinderMetrics } from "./natbinder-metrics.ts";
 import { type OpenSockets, ownerName } from "./open-sockets.ts";
+import type { SystemWide } from "./system-wide.ts";
 
 /** One for each program that runs; a user who opens more is up to something. */
 const MOST_CONNECTIONS_PER_USER = 512;
@@ -15,6 +16,7 @@ const [IPPROTO_TCP, IPPROTO_UDP, IPPROTO_MPTCP] = [6, 17, 262];
 export interface AskServerOptions {
   binding: Binding;
   open: OpenSockets;
+  systemWide?: SystemWide;
   metrics: NatbinderMetrics;
   logger: Logger;
 }
@@ -58,13 +60,14 @@ export class AskServer {
   #take(peer: DoorPeer, bytes: Uint8Array, sockets: readonly (ShownSocket | null)[]): void {
     const request = readAskRequest(bytes);
     const [first, second = first] = sockets;
-    if (!request || !first || !second) this.#refuse(peer, "malformed");
+    if (request?.what === "cover") this.#answer(peer, request, this.#covers(peer) ? "succeeded" : "ignored");
+    else if (!request || !first || !second) this.#refuse(peer, "malformed");
     else if (request.what === "release") this.#options.binding.close("", ownerName(first));
     else {
       const bind = this.#bindOf(peer, request, first, second);
       if (!bind) this.#refuse(peer, "no-proof");
       else if ((this.#waiting.get(peer.uid) ?? 0) < MOST_WAITING_PER_USER) void this.#bind(peer, request, bind);
-      else this.#answer(peer, request, { answer: "ignored", reason: "quota" });
+      else this.#answer(peer, request, "ignored");
     }
   }
 
@@ -79,10 +82,16 @@ export class AskServer {
     metrics.countBind(answer, performance.now() - startedMs);
     const { program, pid, protocol, port } = bind;
     logger.debug({ program, pid, protocol, port, ...answer }, "bind");
-    this.#answer(peer, request, answer);
+    this.#answer(peer, request, answer.answer);
   }
 
-  #answer(peer: DoorPeer, { number }: AskRequest, { answer }: BindAnswer): void {
+  /** Whether binds of that process are seen without its asking. */
+  #covers({ pid }: DoorPeer): boolean {
+    const { source } = this.#options.systemWide ?? {};
+    return source !== undefined && (source.covers?.(pid) ?? true);
+  }
+
+  #answer(peer: DoorPeer, { number }: AskRequest, answer: BindAnswer["answer"]): void {
     this.#door?.answer(peer, writeAskReply(number, answer));
   }
 

@@ -9,6 +9,8 @@ export interface BindListener {
   opened(bind: BindRequest): Promise<BindAnswer>;
   /** The socket that was named in {@link opened} holds its port no more. */
   closed(namespace: string, socket: string): void;
+  /** A program saw EADDRINUSE, since another host was known to hold the port. */
+  refused?(bind: BindRequest): void;
   /** The source has come to its end by itself, and reports nothing any more: its module was unloaded, say. */
   ended(reason: string): void;
 }
@@ -27,7 +29,7 @@ export interface BindSourceNews {
  */
 export interface BindSource {
   /** As the configuration and `isthmus natbinder status` call it. */
-  readonly name: "module" | "cgroup";
+  readonly name: "module" | "cgroup" | "sockets";
   /**
    * Begins to report.
    * @throws Error that says, for the log and for the status, why this host cannot have it; nothing is left behind then
@@ -42,4 +44,6 @@ export interface BindSource {
    * name is none of its own.
    */
   isOpen?(namespace: string, socket: string): boolean | undefined;
+  /** Whether it sees the binds of that process; it sees all, if it does not say. */
+  covers?(pid: number): boolean;
 }

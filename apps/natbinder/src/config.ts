@@ -4,6 +4,9 @@ import { GATEWAY_KINDS } from "@isthmus/portmap";
 import { LOG_LEVELS, natbinderFolder, stateFolder } from "@isthmus/service";
 import { z } from "zod";
 
+/** SSDP, WS-Discovery, NAT-PMP and PCP, mDNS, LLMNR: what listens there is for the local network, whatever it binds. */
+const LOCAL_PROTOCOLS = [1900, 3702, 5350, 5351, 5353, 5355].map((port) => ({ protocol: "udp" as const, port }));
+
 /** Natbinder's configuration: TOML, `ISTHMUS_NATBINDER_*`, flags. Nothing needs to be set. */
 export const configSchema = z.object({
   state: z
@@ -19,11 +22,21 @@ export const configSchema = z.object({
     .default(() => join(natbinderFolder(), "admin.sock"))
     .meta({ description: "Unix socket of `isthmus natbinder`; only its owner and root may open it" }),
   log_level: z.enum(LOG_LEVELS).default("info").meta({ description: "least level that is logged" }),
+  system_wide: z.enum(["off", "cgroup", "sockets"]).default("off").meta({
+    description:
+      "whose ports are mapped: `off`: of programs under `natbinder run`; else of all programs of this host, seen by eBPF (`cgroup`, needs privileges) or in the kernel's list of sockets (`sockets`)",
+  }),
+  cgroup: z.string().default("").meta({
+    description: "with `cgroup`: the control group whose programs are meant, such as `user.slice`; empty: all",
+  }),
   dual_stack: z
     .boolean()
     .default(true)
     .meta({ description: "maps ports of IPv6 sockets that take IPv4 too, as most programs of today have" }),
-  exclude: policySchema.shape.exclusions.meta({ description: "ports that are never mapped" }),
+  exclude: policySchema.shape.exclusions
+    .unwrap()
+    .default([...LOCAL_PROTOCOLS])
+    .meta({ description: "ports that are never mapped; by default those of protocols of a local network alone" }),
   program: policySchema.shape.programs.meta({
     description: "rules for programs: the first that fits decides, and where none does the port is mapped",
   }),
@@ -32,6 +45,10 @@ export const configSchema = z.object({
     .min(1)
     .default([...GATEWAY_KINDS])
     .meta({ description: "what gateways are asked by, the most preferred first" }),
+  compare_seconds: z.int().min(1).max(3600).default(60).meta({
+    description:
+      "between two comparisons with the gateway's list. So old may be what is known of other hosts' ports, which `system_wide` needs",
+  }),
   wait_ms: z
     .int()
     .min(50)

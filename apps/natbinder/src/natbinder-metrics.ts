@@ -1,4 +1,4 @@
-import type { BindAnswer, PortEntry } from "@isthmus/binding";
+import type { BindAnswer, Binding, PortEntry } from "@isthmus/binding";
 import type { Metrics } from "@isthmus/service";
 
 /** Seconds; the last is what a program waits at most. */
@@ -7,6 +7,7 @@ const BIND_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 /** What gauges show. */
 export interface NatbinderGauges {
   entries: readonly PortEntry[];
+  held: Binding["held"];
   hasGateway: boolean;
   isOnDisk: boolean;
 }
@@ -31,13 +32,19 @@ export class NatbinderMetrics {
     metrics.gauge("ports_mapped", "Ports that are mapped", ports("mapped"));
     metrics.gauge("ports_waiting", "Ports that are to be mapped, and are not yet", ports("waiting"));
     metrics.gauge("ports_held", "Ports that are to be mapped, and are another host's", ports("held"));
+    metrics.gauge(
+      "ports_of_others",
+      "Ports of the gateway that are known to be other hosts'",
+      () => gauges()?.held.length ?? 0,
+    );
     metrics.gauge("gateway_up", "1 while a gateway answers", () => Number(gauges()?.hasGateway ?? false));
     metrics.gauge("state_on_disk", "1 while the ideal state can be written", () => Number(gauges()?.isOnDisk ?? false));
   }
 
-  countBind(answer: BindAnswer, milliseconds: number): void {
+  /** @param milliseconds that the program waited, if it did */
+  countBind(answer: BindAnswer, milliseconds?: number): void {
     this.#binds.inc({ answer: answer.answer, reason: answer.answer === "ignored" ? answer.reason : "" });
-    this.#seconds.observe(milliseconds / 1000);
+    if (milliseconds !== undefined) this.#seconds.observe(milliseconds / 1000);
   }
 
   countRefused(reason: string): void {

@@ -2,6 +2,8 @@ import type { Owner, PortKey } from "@isthmus/binding";
 import { type OpenSocket, type ShownSocket, SocketWatch } from "@isthmus/native/sockets";
 
 const IPPROTO_MPTCP = 262;
+/** More than can end while one bind is on its way. */
+const MOST_GONE = 4096;
 /** Before the cookie of a socket of MPTCP, whose end is not told: its own TCP sockets are, which have other cookies. */
 const MPTCP = "mptcp ";
 
@@ -30,11 +32,13 @@ export class OpenSockets {
   readonly #watch: SocketWatch;
   /** By port. */
   readonly #mptcp = new Map<number, Set<string>>();
+  /** The last ones, the oldest first. */
+  readonly #gone = new Set<string>();
 
   /** @throws Error where the kernel does not tell */
   constructor(options: OpenSocketsOptions) {
     this.#options = options;
-    this.#watch = new SocketWatch({ onGone: (socket) => this.#gone(socket), onMissed: options.onMissed });
+    this.#watch = new SocketWatch({ onGone: (socket) => this.#takeEnd(socket), onMissed: options.onMissed });
   }
 
   /** An owner that is to be watched. */
@@ -44,9 +48,19 @@ export class OpenSockets {
     this.#mptcp.set(port, owners.add(owner));
   }
 
+  /** Whether a socket was heard to end lately: who tells of its bind may be slower than who tells of its end. */
+  isGone(owner: string): boolean {
+    return this.#gone.has(owner);
+  }
+
+  /** Every TCP and UDP socket of this network. @throws NetlinkError */
+  async list(): Promise<{ tcp: OpenSocket[]; udp: OpenSocket[] }> {
+    return { tcp: await this.#watch.open("tcp"), udp: await this.#watch.open("udp") };
+  }
+
   /** Tells of each owner whether its socket is open still. */
   async whatIsOpen(): Promise<(key: PortKey, owner: Owner) => boolean> {
-    const open = { tcp: await this.#watch.open("tcp"), udp: await this.#watch.open("udp") };
+    const open = await this.list();
     // A cookie of before the host's last start may be another socket's by now: its port counts too.
     const names = { tcp: namesOf(open.tcp), udp: namesOf(open.udp) };
     const listening = new Set(open.tcp.filter(({ isConnected }) => !isConnected).map(({ port }) => port));
@@ -62,7 +76,12 @@ export class OpenSockets {
     this.#watch.close();
   }
 
-  #gone({ cookie, port }: OpenSocket): void {
+  #takeEnd({ cookie, port }: OpenSocket): void {
+    this.#gone.add(cookie);
+    if (this.#gone.size > MOST_GONE) {
+      const [oldest = ""] = this.#gone;
+      this.#gone.delete(oldest);
+    }
     this.#options.onClosed(cookie);
     if (this.#mptcp.has(port)) void this.#lookAfterMptcp(port);
   }

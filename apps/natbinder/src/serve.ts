@@ -1,18 +1,34 @@
 import { Binding, IdealState, type Policy, policySchema, StateFile } from "@isthmus/binding";
 import { HostLock } from "@isthmus/datapath";
 import { PortMapper } from "@isthmus/portmap";
-import { createLogger, listenOnSocket, Metrics, stopOnSignals } from "@isthmus/service";
+import { createLogger, type Logger, listenOnSocket, Metrics, stopOnSignals } from "@isthmus/service";
 import { createAdminApi } from "./admin-api.ts";
 import { AskServer } from "./ask-server.ts";
+import type { BindSource } from "./bind-source.ts";
+import { CgroupSource } from "./cgroup-source.ts";
 import type { Config } from "./config.ts";
 import { NatbinderMetrics } from "./natbinder-metrics.ts";
 import { OpenSockets } from "./open-sockets.ts";
+import { SocketsSource } from "./sockets-source.ts";
+import { SystemWide } from "./system-wide.ts";
 
 /** Two would take each other's mappings for forgotten ones. */
 const LOCK = "isthmus-natbinder";
 
 function policyOf({ dual_stack, exclude, program }: Config): Policy {
   return policySchema.parse({ dualStack: dual_stack, exclusions: exclude, programs: program });
+}
+
+/** The ways in for all programs that the configuration asks for, the best first. */
+function sourcesOf(
+  { system_wide, cgroup: group }: Config,
+  policy: Policy,
+  open: OpenSockets,
+  logger: Logger,
+): BindSource[] {
+  const sockets = new SocketsSource({ policy, open, logger });
+  if (system_wide === "cgroup") return [new CgroupSource({ group, policy, logger }), sockets];
+  return system_wide === "sockets" ? [sockets] : [];
 }
 
 /** Runs until it is told to stop. Mappings stay, and are taken up at the next start. */
@@ -30,19 +46,25 @@ export async function serve(config: Config): Promise<void> {
     onEvent: (event) => {
       logger.info(event, `gateway: ${event.event}`);
       binding.gatewayEvent(event);
+      systemWide.tell();
     },
   });
   const open = new OpenSockets({
     onClosed: (socket) => binding.close("", socket),
     onMissed: () => void closeWhatIsGone(),
   });
-  const binding = new Binding({
+  const binding: Binding = new Binding({
     gateway: mapper,
     policy,
     state,
     file,
     logger,
-    whatIsOpen: () => open.whatIsOpen(),
+    whatIsOpen: async () => {
+      const isOpen = await open.whatIsOpen();
+      return (key, owner) => systemWide.source?.isOpen?.(key.namespace, owner.socket) ?? isOpen(key, owner);
+    },
+    onHeldChange: () => systemWide.tell(),
+    reconcileMs: config.compare_seconds * 1000,
     answerMs: config.wait_ms,
     leaseSeconds: config.lease_seconds,
     mostSocketsPerUser: config.most_sockets_per_user,
@@ -56,13 +78,23 @@ export async function serve(config: Config): Promise<void> {
   };
   const own = new NatbinderMetrics(metrics, () => ({
     entries: binding.entries,
+    held: binding.held,
     hasGateway: mapper.gateway !== undefined,
     isOnDisk: file.trouble === undefined,
   }));
-  const asks = new AskServer({ binding, open, metrics: own, logger });
-  const admin = createAdminApi({ binding, mapper, file, policy, metrics, logger });
+  const systemWide = new SystemWide({
+    sources: sourcesOf(config, policy, open, logger),
+    binding,
+    open,
+    hasGateway: () => mapper.gateway !== undefined,
+    metrics: own,
+    logger,
+  });
+  const asks = new AskServer({ binding, open, systemWide, metrics: own, logger });
+  const admin = createAdminApi({ binding, mapper, file, policy, systemWide, metrics, logger });
   stopOnSignals(logger, async () => {
     asks.stop();
+    await systemWide.stop();
     open.close();
     await admin.close();
     await mapper.stop();
@@ -70,6 +102,7 @@ export async function serve(config: Config): Promise<void> {
     lock.release();
   });
   // Programs are answered while the gateway is searched for: their binds are as without it.
+  await systemWide.start();
   await binding.start();
   await asks.start(config.socket);
   await listenOnSocket(admin, config.admin_socket);

@@ -32,6 +32,10 @@ export const natbinderStatus = z.object({
   started: z.string(),
   pid: z.int(),
   gateway: z.object({ kind: z.string(), address: z.string(), externalAddress: z.string().optional() }).optional(),
+  /** How binds of all programs are seen, where they are, and why not in a better way, if they are not. */
+  systemWide: z
+    .object({ source: z.enum(["module", "cgroup", "sockets"]).optional(), trouble: z.string().optional() })
+    .optional(),
   /** Why the ideal state is in memory only, if it is. */
   diskTrouble: z.string().optional(),
   ports: z.array(natbinderPort),

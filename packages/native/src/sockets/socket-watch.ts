@@ -1,3 +1,4 @@
+import { readAttributes } from "../netlink/attributes.ts";
 import { LITTLE_ENDIAN, viewOf } from "../netlink/byte-order.ts";
 import { HEADER_BYTES, type NetlinkMessage } from "../netlink/message.ts";
 import { NetlinkSocket } from "../netlink/netlink-socket.ts";
@@ -12,11 +13,16 @@ const [IPPROTO_TCP, IPPROTO_UDP] = [6, 17];
 const ALL_STATES = 0xffff_ffff;
 /** struct inet_diag_req_v2. */
 const REQUEST_BYTES = 56;
-/** Offsets in struct inet_diag_msg: the state, the port, and the cookie in two halves, the lower first. */
+/** Offsets in struct inet_diag_msg, which attributes follow. The cookie is in two halves, the lower first. */
 const STATE_AT = 1;
 const PORT_AT = 4;
+const ADDRESS_AT = 8;
+const DEVICE_AT = 40;
 const COOKIE_AT = 44;
-const LEAST_MESSAGE_BYTES = 52;
+const UID_AT = 64;
+const INODE_AT = 68;
+const LEAST_MESSAGE_BYTES = 72;
+const INET_DIAG_SKV6ONLY = 11;
 const [TCP_CLOSE, TCP_LISTEN] = [7, 10];
 /** A host that closes many connections: as many ends must wait until they are read. */
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
@@ -28,6 +34,12 @@ export interface OpenSocket {
   readonly port: number;
   /** It neither listens nor is merely bound. */
   readonly isConnected: boolean;
+  /** It is bound to all addresses, IPv4 ones among them, and to no interface. */
+  readonly takesAll: boolean;
+  readonly family: 4 | 6;
+  readonly uid: number;
+  /** What the links in /proc/PID/fd say: `socket:[INODE]`. 0 when no process has it any more. */
+  readonly inode: number;
 }
 
 export interface SocketWatchOptions {
@@ -101,5 +113,20 @@ function readSocket({ type, payload }: NetlinkMessage): OpenSocket | undefined {
     cookie: String((BigInt(high) << 32n) | BigInt(low)),
     port: view.getUint16(PORT_AT),
     isConnected: state !== TCP_CLOSE && state !== TCP_LISTEN,
+    takesAll: view.getUint32(DEVICE_AT, LITTLE_ENDIAN) === 0 && isAny(payload) && !isIpv6Only(payload),
+    family: payload[0] === AF_INET ? 4 : 6,
+    uid: view.getUint32(UID_AT, LITTLE_ENDIAN),
+    inode: view.getUint32(INODE_AT, LITTLE_ENDIAN),
   };
+}
+
+/** 0.0.0.0, `::` or `::ffff:0.0.0.0`. */
+function isAny(payload: Uint8Array): boolean {
+  const address = payload.subarray(ADDRESS_AT, ADDRESS_AT + (payload[0] === AF_INET ? 4 : 16));
+  return address.every((byte, index) => byte === 0 || (byte === 0xff && (index === 10 || index === 11)));
+}
+
+function isIpv6Only(payload: Uint8Array): boolean {
+  const attributes = readAttributes(payload.subarray(LEAST_MESSAGE_BYTES));
+  return [...attributes].some(({ type, payload: value }) => type === INET_DIAG_SKV6ONLY && value[0] === 1);
 }
