@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { IsthmusError, type LocalApiInput, localApi, parseHostPort } from "@isthmus/protocol";
-import { daemonSocket, formatForPeople } from "@isthmus/service";
+import { daemonSocket, formatForPeople, VERSION } from "@isthmus/service";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { DaemonClient } from "./client.ts";
 import { addNatbinder } from "./natbinder.ts";
@@ -15,7 +15,6 @@ import {
   SUBSCRIPTION_HEAD,
   table,
 } from "./print.ts";
-import { VERSION } from "./version.ts";
 
 /** How long `--wait` without a number waits. */
 const WAIT_SECONDS = 60;

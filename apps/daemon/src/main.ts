@@ -2,7 +2,6 @@ import { setTimeout } from "node:timers/promises";
 import { Agent, createLocalApi, DeviceKey, LogRing, StateLock } from "@isthmus/agent";
 import { CODES, toIsthmusError } from "@isthmus/protocol";
 import {
-  ConfigError,
   configFile,
   createLogger,
   formatForPeople,
@@ -10,10 +9,11 @@ import {
   loadConfig,
   Metrics,
   stopOnSignals,
+  VERSION,
 } from "@isthmus/service";
-import { Command, CommanderError } from "commander";
+import { runCommandLine } from "@isthmus/service/command-line";
+import { Command } from "commander";
 import { type Config, configSchema } from "./config.ts";
-import { VERSION } from "./version.ts";
 
 /** A configured invite is tried again after this while the ISB does not answer. */
 const INVITE_RETRY_MS = 2000;
@@ -135,15 +135,4 @@ program
     process.stdout.write(`${JSON.stringify({ ...config, invite: config.invite && "[redacted]" }, null, 2)}\n`);
   });
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-  else if (error instanceof ConfigError) {
-    process.stderr.write(`isthmus-daemon: ${error.message}\n`);
-    process.exitCode = 2;
-  } else {
-    process.stderr.write(`isthmus-daemon: ${(error as Error).message}\n`);
-    process.exit(1);
-  }
-}
+await runCommandLine(program);

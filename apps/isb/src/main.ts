@@ -1,10 +1,10 @@
-import { ConfigError, configFile, loadConfig } from "@isthmus/service";
-import { Command, CommanderError, Option } from "commander";
+import { configFile, loadConfig, VERSION } from "@isthmus/service";
+import { runCommandLine } from "@isthmus/service/command-line";
+import { Command, Option } from "commander";
 import { callAdmin } from "./admin-client.ts";
 import { type Config, configSchema } from "./config.ts";
 import { parseCount, parseLifetime } from "./lifetime.ts";
 import { serve } from "./serve.ts";
-import { VERSION } from "./version.ts";
 
 interface Flags {
   config?: string;
@@ -25,8 +25,6 @@ interface InviteFlags {
   lifetime: number;
   json?: boolean;
 }
-
-const STATUS = { failure: 1, usage: 2 };
 
 function readConfig(flags: Flags): Config {
   return loadConfig(configSchema, {
@@ -126,13 +124,4 @@ program
     process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
   });
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  // Commander has said it already.
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : STATUS.usage;
-  else {
-    process.stderr.write(`isthmus-isb: ${(error as Error).message}\n`);
-    process.exit(error instanceof ConfigError ? STATUS.usage : STATUS.failure);
-  }
-}
+await runCommandLine(program);

@@ -11,10 +11,10 @@ import {
   loadOrCreateIdentity,
   Metrics,
   stopOnSignals,
+  VERSION,
 } from "@isthmus/service";
 import { openStore } from "@isthmus/store";
 import type { Config } from "./config.ts";
-import { VERSION } from "./version.ts";
 import { JoinedMetrics, localAddresses, localScheme, startRelay } from "./with-ist.ts";
 
 /** Runs an ISB until it is told to stop. */

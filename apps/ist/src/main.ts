@@ -1,15 +1,13 @@
 import { readFileSync } from "node:fs";
 import { DRIVERS } from "@isthmus/datapath";
 import { BrokerFiles } from "@isthmus/relay";
-import { ConfigError, configFile, LOG_LEVELS, loadConfig } from "@isthmus/service";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { configFile, LOG_LEVELS, loadConfig, VERSION } from "@isthmus/service";
+import { runCommandLine } from "@isthmus/service/command-line";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { type Config, configSchema } from "./config.ts";
 import { serve } from "./serve.ts";
 import { readStatus, statusText } from "./status.ts";
 import { redacted, warningsOf } from "./verify.ts";
-import { VERSION } from "./version.ts";
-
-const STATUS = { failure: 1, usage: 2 };
 
 interface Flags {
   config?: string;
@@ -107,13 +105,4 @@ program
     else process.stdout.write(`ISB ${fingerprint} at ${addresses.join(", ")}: kept; (re)start the IST\n`);
   });
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  // Commander has said it already.
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : STATUS.usage;
-  else {
-    process.stderr.write(`isthmus-ist: ${(error as Error).message}\n`);
-    process.exit(error instanceof ConfigError ? STATUS.usage : STATUS.failure);
-  }
-}
+await runCommandLine(program);

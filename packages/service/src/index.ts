@@ -9,3 +9,4 @@ export * from "./listen-on-socket.ts";
 export * from "./logger.ts";
 export * from "./metrics.ts";
 export * from "./paths.ts";
+export * from "./version.ts";
