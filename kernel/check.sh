@@ -29,15 +29,18 @@ kernels() {
   done
 }
 
-# module NAME VERSION [ARGUMENT...]: builds all of splice/ anew; what the compiler says is in the log.
-module() {
-  target=$build/$1-$2
+# modules NAME VERSION [ARGUMENT...]: builds all of each module anew; what the compiler says is in the log.
+modules() {
+  name=$1
   version=$2
   shift 2
-  rm -rf "$target"
-  make --no-print-directory -C splice KVERSION="$version" BUILD="$target" "$@" >"$log" 2>&1 ||
-    fail "splice/ does not build for $version"
-  ! grep -E 'warning|error' "$log" >/dev/null || fail "splice/ builds for $version with warnings"
+  for folder in splice natpass; do
+    target=$build/$name-$version-$folder
+    rm -rf "$target"
+    make --no-print-directory -C $folder KVERSION="$version" BUILD="$target" "$@" >"$log" 2>&1 ||
+      fail "$folder/ does not build for $version"
+    ! grep -E 'warning|error' "$log" >/dev/null || fail "$folder/ builds for $version with warnings"
+  done
 }
 
 # The kernel's own scripts; unpacked once, as the archive is large.
@@ -54,14 +57,14 @@ scripts() {
 
 warnings() {
   for version in $(kernels); do
-    module gcc "$version" W=1
+    modules gcc "$version" W=1
     say "warnings: none, $version"
   done
 }
 
 sparse() {
   for version in $(kernels); do
-    module sparse "$version" sparse
+    modules sparse "$version" sparse
     say "sparse: nothing, $version"
   done
 }
@@ -72,13 +75,14 @@ checkpatch() {
   # It writes into the folder that it runs in.
   cd "$build"
   files=
-  for file in ../../splice/*.[ch] ../../splice/Kbuild ../../core/*.h ../../uapi/*.h; do
+  for file in ../../splice/*.[ch] ../../splice/Kbuild ../../natpass/*.[ch] ../../natpass/Kbuild ../../core/*.h \
+    ../../uapi/*.h; do
     [ "${file##*/}" = trace.h ] || files="$files $file"
   done
   # shellcheck disable=SC2086 # lists of words
   $checkpatch -f $files >"$log" || fail "checkpatch has something to say"
   # The macros of tracepoints have a layout of their own.
-  $checkpatch --ignore OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT -f ../../splice/trace.h >"$log" ||
+  $checkpatch --ignore OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT -f ../../splice/trace.h ../../natpass/trace.h >"$log" ||
     fail "checkpatch has something to say"
   cd ../..
   say "checkpatch: nothing"
@@ -87,7 +91,7 @@ checkpatch() {
 coccicheck() {
   scripts
   rm -rf "$build/cocci"
-  for folder in core splice uapi; do
+  for folder in core splice natpass uapi; do
     mkdir -p "$build/cocci/$folder"
     cp "$folder"/*.[ch] "$build/cocci/$folder" 2>/dev/null || cp "$folder"/*.h "$build/cocci/$folder"
   done
@@ -126,24 +130,27 @@ arm64() {
       ln -sfn "/usr/lib/linux-kbuild-6.1/$part" "$root/usr/src/linux-headers-$version/$part"
     done
   fi
-  module gcc "$version" W=1 ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- KDIR="$root/usr/src/linux-headers-$version"
+  modules gcc "$version" W=1 ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- KDIR="$root/usr/src/linux-headers-$version"
   say "arm64: builds without warnings, $version"
 }
 
 dkms() {
   rm -rf "$build/dkms"
-  sources=$(sh ../infra/dkms/source.sh "$build/dkms")
-  for version in $(kernels); do
-    # As DKMS does: its own variables, then the configuration, then the command in it. An array, hence bash.
-    bash -euc '
-      dkms_tree=$1 kernel_source_dir=$2
-      . "$3/dkms.conf"
-      folder=$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION/build
-      rm -rf "${folder%/build}" && mkdir -p "${folder%/build}" && cp -r "$3" "$folder"
-      eval "${MAKE[0]}"
-      modinfo -F version "$folder/${BUILT_MODULE_LOCATION[0]}/${BUILT_MODULE_NAME[0]}.ko" | grep -qx "$PACKAGE_VERSION"
-    ' dkms "$build/dkms" "/lib/modules/$version/build" "$sources" >"$log" 2>&1 || fail "DKMS would not build for $version"
-    say "dkms: builds, $version"
+  for folder in splice natpass; do
+    sources=$(sh ../infra/dkms/source.sh "$build/dkms" $folder)
+    for version in $(kernels); do
+      # As DKMS does: its own variables, then the configuration, then the command in it. An array, hence bash.
+      bash -euc '
+        dkms_tree=$1 kernel_source_dir=$2
+        . "$3/dkms.conf"
+        folder=$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION/build
+        rm -rf "${folder%/build}" && mkdir -p "${folder%/build}" && cp -r "$3" "$folder"
+        eval "${MAKE[0]}"
+        modinfo -F version "$folder/${BUILT_MODULE_LOCATION[0]}/${BUILT_MODULE_NAME[0]}.ko" | grep -qx "$PACKAGE_VERSION"
+      ' dkms "$build/dkms" "/lib/modules/$version/build" "$sources" >"$log" 2>&1 ||
+        fail "DKMS would not build $folder/ for $version"
+      say "dkms: $folder/ builds, $version"
+    done
   done
 }
 

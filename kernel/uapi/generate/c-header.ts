@@ -39,10 +39,9 @@ export function cHeader(spec: Spec, source: string): string {
     lines.push(`\t${upper(command, name)}${index === 0 ? " = 1" : ""},`);
   });
   lines.push("", `\t__${command}_MAX,`, `\t${command}_MAX = (__${command}_MAX - 1)`, "};", "");
-  for (const { name } of spec["mcast-groups"].list) {
-    lines.push(`#define ${upper(family, "mcgrp", name)}\t"${name}"`);
-  }
-  lines.push("", `#endif /* ${guard} */`, "");
+  const groups = spec["mcast-groups"].list.map(({ name }) => `#define ${upper(family, "mcgrp", name)}\t"${name}"`);
+  if (groups.length > 0) lines.push(...groups, "");
+  lines.push(`#endif /* ${guard} */`, "");
   return lines.join("\n");
 }
 

@@ -20,13 +20,24 @@ interface Range {
   max: number;
 }
 
-/** Declarations of what {@link cPolicies} defines and of the handlers that it names. */
-export function cPolicyHeader(spec: Spec, source: string): string {
-  const guard = upper("", "ist_splice", spec.name, "gen_h");
+/**
+ * Declarations of what {@link cPolicies} defines and of the handlers that it names.
+ * @param of the module that they are for, and the name of the specification's files
+ */
+export function cPolicyHeader(
+  spec: Spec,
+  source: string,
+  { module, name: file }: { module: string; name: string },
+): string {
+  const guard = upper("", module, file, "gen_h");
   const handlers = spec.operations.list.flatMap(({ name, do: doIt, dump }) => [
     ...(doIt ? [`int ${handler(spec, name, "doit")}(struct sk_buff *skb, struct genl_info *info);`] : []),
     ...(dump ? [`int ${handler(spec, name, "dumpit")}(struct sk_buff *skb, struct netlink_callback *cb);`] : []),
   ]);
+  const groups = spec["mcast-groups"].list.map(({ name }) => `\t${upper(spec.name, "nlgrp", name)},`);
+  const sets = nestedSets(spec).map(
+    ({ name }) => `extern const struct nla_policy ${policyName(spec, name)}[${upper(spec.name, "a", name)}_MAX + 1];`,
+  );
   return [
     `/* SPDX-License-Identifier: ${SPDX} */`,
     `/* Generated from ${source}; do not edit. */`,
@@ -36,18 +47,13 @@ export function cPolicyHeader(spec: Spec, source: string): string {
     "",
     "#include <net/genetlink.h>",
     "",
-    `#include "../uapi/${spec.name}.h"`,
+    `#include "../uapi/${file}.h"`,
     "",
-    ...nestedSets(spec).map(
-      ({ name }) => `extern const struct nla_policy ${policyName(spec, name)}[${upper(spec.name, "a", name)}_MAX + 1];`,
-    ),
+    ...sets,
     "",
     ...handlers,
     "",
-    "enum {",
-    ...spec["mcast-groups"].list.map(({ name }) => `\t${upper(spec.name, "nlgrp", name)},`),
-    "};",
-    "",
+    ...(groups.length === 0 ? [] : ["enum {", ...groups, "};", ""]),
     `extern struct genl_family ${spec.name}_nl_family;`,
     "",
     `#endif /* ${guard} */`,
@@ -56,7 +62,7 @@ export function cPolicyHeader(spec: Spec, source: string): string {
 }
 
 /** Policies that refuse before a handler is called, the table of operations, and the family. */
-export function cPolicies(spec: Spec, source: string): string {
+export function cPolicies(spec: Spec, source: string, file: string): string {
   const ranges = new Map<string, Range>();
   const nested = nestedSets(spec).map((set) => policy(spec, set, set.attributes, policyName(spec, set.name), ranges));
   const requests = spec.operations.list.flatMap((operation) => {
@@ -77,7 +83,7 @@ export function cPolicies(spec: Spec, source: string): string {
     "#include <net/netlink.h>",
     "#include <net/genetlink.h>",
     "",
-    `#include "${spec.name}-gen.h"`,
+    `#include "${file}-gen.h"`,
     "",
     // Kernels before 6.7 point to them without const.
     ...Array.from(
@@ -91,10 +97,9 @@ export function cPolicies(spec: Spec, source: string): string {
     ...spec.operations.list.flatMap((operation) => operationEntry(spec, operation)),
     "};",
     "",
-    `static const struct genl_multicast_group ${spec.name}_nl_mcgrps[] = {`,
-    ...groups,
-    "};",
-    "",
+    ...(groups.length === 0
+      ? []
+      : [`static const struct genl_multicast_group ${spec.name}_nl_mcgrps[] = {`, ...groups, "};", ""]),
     `struct genl_family ${spec.name}_nl_family __ro_after_init = {`,
     `\t.name\t\t= ${upper(spec.name)}_FAMILY_NAME,`,
     `\t.version\t= ${upper(spec.name)}_FAMILY_VERSION,`,
@@ -104,8 +109,9 @@ export function cPolicies(spec: Spec, source: string): string {
     `\t.ops\t\t= ${spec.name}_nl_ops,`,
     `\t.n_ops\t\t= ARRAY_SIZE(${spec.name}_nl_ops),`,
     "\t.resv_start_op\t= 1,",
-    `\t.mcgrps\t\t= ${spec.name}_nl_mcgrps,`,
-    `\t.n_mcgrps\t= ARRAY_SIZE(${spec.name}_nl_mcgrps),`,
+    ...(groups.length === 0
+      ? []
+      : [`\t.mcgrps\t\t= ${spec.name}_nl_mcgrps,`, `\t.n_mcgrps\t= ARRAY_SIZE(${spec.name}_nl_mcgrps),`]),
     "};",
     "",
   ].join("\n");
@@ -160,6 +166,7 @@ function policy(
 function rule(spec: Spec, attribute: Attribute, ranges: Map<string, Range>): string {
   const { type, checks } = attribute;
   if (type === "flag") return "{ .type = NLA_FLAG }";
+  if (type === "string") return "{ .type = NLA_NUL_STRING }";
   if (type === "nest") return `NLA_POLICY_NESTED(${policyName(spec, attribute["nested-attributes"]!)})`;
   if (type === "binary") return `NLA_POLICY_RANGE(NLA_BINARY, ${checks!["min-len"]!}, ${checks!["max-len"]!})`;
   const kind = `NLA_${type.toUpperCase()}`;

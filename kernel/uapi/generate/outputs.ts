@@ -7,15 +7,24 @@ import { typescript } from "./typescript.ts";
 
 const root = resolve(import.meta.dirname, "../../..");
 
-/** Every generated file of a family, its path from the repository's root and its text. */
-export function generatedFiles(family: string): { path: string; text: string }[] {
-  const source = `kernel/uapi/${family}.yaml`;
+/** Specifications by the names of their files, and whose they are: the folder and the name of a module. */
+const MODULES = {
+  ist: { folder: "splice", module: "ist_splice" },
+  natpass: { folder: "natpass", module: "nat_pass" },
+};
+export type SpecName = keyof typeof MODULES;
+export const SPECS = Object.keys(MODULES) as SpecName[];
+
+/** Every file that is generated from a specification, its path from the repository's root and its text. */
+export function generatedFiles(name: SpecName): { path: string; text: string }[] {
+  const source = `kernel/uapi/${name}.yaml`;
   const spec = readSpec(join(root, source));
-  const types = `packages/native/src/netlink/${family}.ts`;
+  const types = `packages/native/src/netlink/${name}.ts`;
+  const { folder, module } = MODULES[name];
   return [
-    { path: `kernel/uapi/${family}.h`, text: cHeader(spec, source) },
-    { path: `kernel/splice/${family}-gen.h`, text: cPolicyHeader(spec, source) },
-    { path: `kernel/splice/${family}-gen.c`, text: cPolicies(spec, source) },
+    { path: `kernel/uapi/${name}.h`, text: cHeader(spec, source) },
+    { path: `kernel/${folder}/${name}-gen.h`, text: cPolicyHeader(spec, source, { module, name }) },
+    { path: `kernel/${folder}/${name}-gen.c`, text: cPolicies(spec, source, name) },
     { path: types, text: formatted(typescript(spec, source), types) },
   ];
 }

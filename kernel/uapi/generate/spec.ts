@@ -23,7 +23,7 @@ export interface AttributeSet {
 
 export interface Attribute {
   name: string;
-  type: "u8" | "u16" | "u32" | "u64" | "binary" | "flag" | "nest";
+  type: "u8" | "u16" | "u32" | "u64" | "string" | "binary" | "flag" | "nest";
   doc?: string;
   enum?: string;
   "multi-attr"?: boolean;
@@ -83,5 +83,5 @@ export function lower(...parts: string[]): string {
 }
 
 export function camel(name: string): string {
-  return name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  return name.replace(/[-_](\w)/g, (_, letter: string) => letter.toUpperCase());
 }

@@ -94,6 +94,7 @@ function singleType(family: string, attribute: Attribute): string {
   if (attribute["nested-attributes"]) return `${family}${pascal(attribute["nested-attributes"])}`;
   if (NUMBERS.includes(attribute.type)) return "number";
   if (attribute.type === "u64") return "bigint";
+  if (attribute.type === "string") return "string";
   return attribute.type === "flag" ? "boolean" : "Uint8Array";
 }
 
