@@ -10,11 +10,10 @@ import {
   natbinderAdmin,
   toIsthmusError,
 } from "@isthmus/protocol";
-import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
+import { addHealthRoutes, type Logger, type Metrics, VERSION } from "@isthmus/service";
 import { type FastifyInstance, fastify } from "fastify";
 import { adminOwner, isAdminOwner } from "./open-sockets.ts";
 import type { SystemWide } from "./system-wide.ts";
-import { VERSION } from "./version.ts";
 
 const BODY_LIMIT_BYTES = 4096;
 const GATEWAY_TIMEOUT_MS = 2000;

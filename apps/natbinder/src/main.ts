@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
-import { ConfigError, configFile, loadConfig } from "@isthmus/service";
-import { Command, CommanderError } from "commander";
+import { configFile, loadConfig, VERSION } from "@isthmus/service";
+import { runCommandLine } from "@isthmus/service/command-line";
+import { Command } from "commander";
 import { type Config, configSchema } from "./config.ts";
-import { VERSION } from "./version.ts";
 
 interface Flags {
   config?: string;
@@ -65,15 +65,4 @@ program
     throw new Error(isBuilt ? "'natbinder run' is started by bin/natbinder" : "'natbinder run' was not built here");
   });
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-  else if (error instanceof ConfigError) {
-    process.stderr.write(`natbinder: ${error.message}\n`);
-    process.exitCode = 2;
-  } else {
-    process.stderr.write(`natbinder: ${(error as Error).message}\n`);
-    process.exit(1);
-  }
-}
+await runCommandLine(program);
