@@ -27,11 +27,9 @@ export async function haproxyPath(
   return { name: "three HAProxies", host: "127.0.0.1", port: listen, programs };
 }
 
-async function startHaproxy(node: Node, listen: string, next: string): Promise<Program> {
-  const file = join(node.folder, "haproxy.cfg");
-  writeFileSync(
-    file,
-    `global
+/** A relay of TCP that copies nothing: what comes at `listen` goes to `next`, both HOST:PORT. */
+export function haproxyConfiguration(listen: string, next: string): string {
+  return `global
   maxconn 1000
 defaults
   mode tcp
@@ -42,8 +40,12 @@ defaults
 listen forward
   bind ${listen}
   server next ${next}
-`,
-  );
+`;
+}
+
+async function startHaproxy(node: Node, listen: string, next: string): Promise<Program> {
+  const file = join(node.folder, "haproxy.cfg");
+  writeFileSync(file, haproxyConfiguration(listen, next));
   const program = node.spawn("haproxy", ["-db", "-f", file], { name: "haproxy" });
   await untilListening(node, listen);
   return program;

@@ -1,4 +1,5 @@
 import { NODE } from "@isthmus/e2e";
+import { haproxyConfiguration } from "../peers/haproxy.ts";
 
 /** As many connections at once as any measure makes. */
 export const MOST_CONNECTIONS = 100;
@@ -154,18 +155,7 @@ export const haproxy: Relay = {
   carriesUdp: false,
   setUp: ({ near, b }) => `
     cat >/tmp/haproxy.cfg <<END
-global
-  maxconn 1000
-defaults
-  mode tcp
-  option splice-auto
-  timeout connect 5s
-  timeout client 1h
-  timeout server 1h
-listen forward
-  bind ${near}:${SERVICE_PORT}
-  server next ${b}:${SERVICE_PORT}
-END
+${haproxyConfiguration(`${near}:${SERVICE_PORT}`, `${b}:${SERVICE_PORT}`)}END
     ${inBackground("haproxy -db -f /tmp/haproxy.cfg", "haproxy", "true")}`,
 };
 
