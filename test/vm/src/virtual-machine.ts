@@ -1,8 +1,8 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { GUEST_SHARE, initramfs } from "./initramfs.ts";
 import { installedKernels, type Kernel } from "./kernel.ts";
@@ -186,6 +186,14 @@ export class VirtualMachine implements AsyncDisposable {
   }
 
   readonly guestShare = GUEST_SHARE;
+
+  /** Compiles programs in C, of a file each, into {@link share}; where a warning comes up, this throws. */
+  compile(...sources: string[]): void {
+    for (const source of sources) {
+      const program = join(this.share, basename(source, ".c"));
+      execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source]);
+    }
+  }
 
   /** Everything that the kernel wrote so far. */
   console(): string {

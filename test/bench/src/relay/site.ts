@@ -1,5 +1,4 @@
-import { execFileSync } from "node:child_process";
-import { basename, extname, join, resolve } from "node:path";
+import { extname, join, resolve } from "node:path";
 import type { VirtualMachine } from "@isthmus/vm";
 import {
   direct,
@@ -354,11 +353,7 @@ export function networkCards(relays: readonly Relay[]): string[] {
 
 /** Compiles the load generator and the module's command, in the folder that a guest shares, and for its own memory. */
 async function buildTools(vm: VirtualMachine): Promise<void> {
-  const sources = [join(import.meta.dirname, "../../c/load.c"), join(CHECKOUT, "kernel/splice/test/istctl.c")];
-  for (const source of sources) {
-    const program = join(vm.share, basename(source, ".c"));
-    execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source]);
-  }
+  vm.compile(join(import.meta.dirname, "../../c/load.c"), join(CHECKOUT, "kernel/splice/test/istctl.c"));
   await vm.check(
     `mkdir -p ${GUEST_TOOLS} && cp ${vm.guestShare}/load ${vm.guestShare}/istctl ${GUEST_TOOLS}/`,
     PATIENCE_MS,
