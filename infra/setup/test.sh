@@ -19,7 +19,7 @@ MACHINE_PACKAGES="$VM_PACKAGES linux-image-6.12-amd64 linux-headers-6.12-amd64 e
 # What else kernel/check.sh needs for all that it checks.
 CHECK_PACKAGES="linux-source-6.1 coccinelle gcc-aarch64-linux-gnu"
 # shellcheck disable=SC2086 # lists of words
-is_root && install_packages $BUILD_PACKAGES $LAB_PACKAGES $TEST_PACKAGES $MACHINE_PACKAGES ${ISTHMUS_FULL:+$CHECK_PACKAGES}
+is_root && install_packages $BUILD_PACKAGES $BPF_PACKAGES $LAB_PACKAGES $TEST_PACKAGES $MACHINE_PACKAGES ${ISTHMUS_FULL:+$CHECK_PACKAGES}
 install_node_packages
 build
 exec node test/run.ts

@@ -10,26 +10,35 @@ const LAUNCHER = resolve(import.meta.dirname, "../../../apps/natbinder/bin/natbi
 export interface NatbinderOptions {
   /** Further settings, as the environment carries them. */
   env?: NodeJS.ProcessEnv;
+  /** All programs of the host are covered, without `natbinder run`. */
+  systemWide?: "cgroup";
+  /** The user that it runs as. @default root where the way in needs it, else an ordinary one */
+  uid?: number | undefined;
   /** Its folder; one of the node's own otherwise. */
   state?: string;
 }
 
-/** One host's natbinder, without any privilege, and programs under `natbinder run`. */
+/** One host's natbinder, and programs that it serves. */
 export class Natbinder {
   readonly node: Node;
   readonly socket: string;
   readonly adminSocket: string;
   readonly state: string;
+  readonly #systemWide: NatbinderOptions["systemWide"];
+  readonly #uid: number | undefined;
   readonly #env: NodeJS.ProcessEnv;
   #program: Program | undefined;
 
-  constructor(node: Node, { env = {}, state = join(node.folder, "natbinder") }: NatbinderOptions = {}) {
+  constructor(node: Node, options: NatbinderOptions = {}) {
+    const { env = {}, state = join(node.folder, "natbinder"), systemWide } = options;
     if (!existsSync(LAUNCHER)) throw new Error(`${LAUNCHER} is missing`);
     this.node = node;
-    this.socket = join(node.folder, "natbinder-run", "ask.sock");
-    this.adminSocket = join(node.folder, "natbinder-run", "admin.sock");
+    this.socket = join(`${state}-run`, "ask.sock");
+    this.adminSocket = join(`${state}-run`, "admin.sock");
     this.state = state;
-    this.#env = env;
+    this.#systemWide = systemWide;
+    this.#uid = options.uid ?? (systemWide ? undefined : ORDINARY_UID);
+    this.#env = systemWide ? { ...env, ISTHMUS_NATBINDER_SYSTEM_WIDE: systemWide } : env;
   }
 
   get program(): Program {
@@ -42,7 +51,7 @@ export class Natbinder {
     const args = ["--state", this.state, "--socket", this.socket, "--admin-socket", this.adminSocket];
     this.#program = this.node.spawn(NODE, [appProgram("natbinder"), ...args], {
       name: "natbinder",
-      uid: ORDINARY_UID,
+      uid: this.#uid,
       env: this.#env,
     });
     await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS);
@@ -64,9 +73,9 @@ export class Natbinder {
     return ["sh", LAUNCHER, "run", "--socket", this.socket, "--"];
   }
 
-  /** A program under `natbinder run`, as an ordinary user. */
+  /** A program of an ordinary user whose binds natbinder sees: under `natbinder run`, unless it sees those of all. */
   run(command: string, args: string[] = [], options: { env?: NodeJS.ProcessEnv; ends?: boolean } = {}): Program {
-    const [file = "", ...rest] = [...this.runCommand, command, ...args];
+    const [file = "", ...rest] = [...(this.#systemWide ? [] : this.runCommand), command, ...args];
     return this.node.spawn(file, rest, {
       uid: ORDINARY_UID,
       stdin: "pipe",
@@ -90,6 +99,14 @@ export class Natbinder {
 
   explain(protocol: "tcp" | "udp", port: number): Promise<NatbinderExplanation> {
     return this.#ask("POST", "/v1/explain", { protocol, port });
+  }
+
+  /** Waits until it knows of so many ports that are other hosts'. */
+  async knowsOthers(count: number): Promise<void> {
+    const line = `isthmus_natbinder_ports_of_others ${count}`;
+    await until(`${count} ports of other hosts`, async () => {
+      return (await this.metrics()).split("\n").includes(line) || undefined;
+    });
   }
 
   /** A page with its metrics. */
