@@ -57,8 +57,9 @@ static bool get_buffer(struct polled *socket, struct iovec *iov)
  * Takes one datagram and delivers it. Returns false when there is none left,
  * or when the socket is of no use any more.
  */
-static bool receive(struct polled *socket)
+static bool receive(void *source)
 {
+	struct polled *socket = source;
 	struct sockaddr_nl from = { 0 };
 	struct iovec iov;
 	struct msghdr msg = {
@@ -96,8 +97,6 @@ static bool receive(struct polled *socket)
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-	struct polled *socket = poll->data;
-
 	(void)events;
 	/*
 	 * A pending socket error, as after a receive overrun, makes libuv stop
@@ -105,17 +104,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	 */
 	if (status < 0)
 		uv_poll_start(poll, UV_READABLE, on_poll);
-	for (int i = 0; i < DATAGRAMS_PER_TURN && !socket->closing; i++) {
-		napi_handle_scope scope;
-		bool more;
-
-		if (napi_open_handle_scope(socket->env, &scope) != napi_ok)
-			return;
-		more = receive(socket);
-		napi_close_handle_scope(socket->env, scope);
-		if (!more)
-			return;
-	}
+	polled_turn(poll->data, DATAGRAMS_PER_TURN, receive, poll->data);
 }
 
 static void set_option(int fd, int option, int value)

@@ -87,6 +87,25 @@ void polled_call(struct polled *polled, napi_ref function, size_t count,
 		napi_fatal_exception(env, error);
 }
 
+void polled_turn(struct polled *polled, int most, bool (*take)(void *source),
+		 void *source)
+{
+	/* JavaScript may let go of everything meanwhile. */
+	polled->holders++;
+	for (int i = 0; i < most && !polled->closing; i++) {
+		napi_handle_scope scope;
+		bool more;
+
+		if (napi_open_handle_scope(polled->env, &scope) != napi_ok)
+			break;
+		more = take(source);
+		napi_close_handle_scope(polled->env, scope);
+		if (!more)
+			break;
+	}
+	polled_put(polled);
+}
+
 static bool hold_values(struct polled *polled, const napi_value *values)
 {
 	napi_env env = polled->env;

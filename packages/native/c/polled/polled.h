@@ -62,6 +62,14 @@ napi_value polled_open(napi_env env, const struct polled_kind *kind, int fd,
 
 void polled_close(struct polled *polled);
 
+/*
+ * One turn of the loop: calls @take, each time in a handle scope, until there
+ * is nothing more to take from @source, JavaScript has closed @polled, or it
+ * was called @most times.
+ */
+void polled_turn(struct polled *polled, int most, bool (*take)(void *source),
+		 void *source);
+
 /* Lets go of it; the last holder frees it. */
 void polled_put(struct polled *polled);
 

@@ -234,8 +234,9 @@ static size_t take_descriptors(struct msghdr *msg, int *fds)
 }
 
 /* Returns false when there is nothing more to take from the connection. */
-static bool receive(struct connection *connection)
+static bool receive(void *source)
 {
+	struct connection *connection = source;
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(MOST_SOCKETS * sizeof(int))];
@@ -282,25 +283,10 @@ static bool receive(struct connection *connection)
 static void on_bytes(uv_poll_t *poll, int status, int events)
 {
 	struct connection *connection = poll->data;
-	struct door *door = connection->door;
-	napi_env env = door->polled.env;
 
 	(void)status;
 	(void)events;
-	/* JavaScript may let go of everything meanwhile. */
-	door->polled.holders++;
-	for (int i = 0; i < PER_TURN && !door->polled.closing; i++) {
-		napi_handle_scope scope;
-		bool more;
-
-		if (napi_open_handle_scope(env, &scope) != napi_ok)
-			break;
-		more = receive(connection);
-		napi_close_handle_scope(env, scope);
-		if (!more)
-			break;
-	}
-	polled_put(&door->polled);
+	polled_turn(&connection->door->polled, PER_TURN, receive, connection);
 }
 
 static void welcome(struct door *door, int fd)
@@ -337,29 +323,22 @@ static void welcome(struct door *door, int fd)
 		call(door, ON_CONNECT, 3, arguments);
 }
 
+static bool take_connection(void *source)
+{
+	struct door *door = source;
+	int fd = accept4(door->polled.fd, NULL, NULL,
+			 SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd >= 0)
+		welcome(door, fd);
+	return fd >= 0;
+}
+
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
-	struct door *door = poll->data;
-	napi_env env = door->polled.env;
-
 	(void)status;
 	(void)events;
-	door->polled.holders++;
-	for (int i = 0; i < PER_TURN && !door->polled.closing; i++) {
-		napi_handle_scope scope;
-		int fd = accept4(door->polled.fd, NULL, NULL,
-				 SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (fd < 0)
-			break;
-		if (napi_open_handle_scope(env, &scope) != napi_ok) {
-			close(fd);
-			break;
-		}
-		welcome(door, fd);
-		napi_close_handle_scope(env, scope);
-	}
-	polled_put(&door->polled);
+	polled_turn(poll->data, PER_TURN, take_connection, poll->data);
 }
 
 /* Returns a listening socket, or a negative errno. */
