@@ -136,14 +136,15 @@ async function roundTrips(site: RelaySite, say: (progress: string) => void): Pro
     },
     ROUNDS,
   );
+  return besideForwarding("UDP round trip", "us", rounds);
+}
+
+/** What was measured at each relay, and how that of those in question compares with forwarding. */
+function besideForwarding(what: string, unit: string, rounds: ReadonlyMap<Relay, number[]>): Figure[] {
   return [
-    ...carriers.map((way) => figure(`UDP round trip: ${way.title}`, "us", rounds.get(way)!)),
+    ...Array.from(rounds, ([way, values]) => figure(`${what}: ${way.title}`, unit, values)),
     ...[nat, passive, pure, userspace].map((way) =>
-      figure(
-        `UDP round trip: ${way.title} / ${forward.title}`,
-        "x",
-        pairedRatios(rounds.get(way)!, rounds.get(forward)!),
-      ),
+      figure(`${what}: ${way.title} / ${forward.title}`, "x", pairedRatios(rounds.get(way)!, rounds.get(forward)!)),
     ),
   ];
 }
@@ -164,14 +165,7 @@ async function packets(site: RelaySite, say: (progress: string) => void): Promis
   const instructions = (way: Relay): number[] => rounds.get(way)!.map((rate) => 1e9 / rate / 2);
   const own = (way: Relay): number[] => instructions(way).map((count, round) => count - instructions(none)[round]!);
   return [
-    ...carriers.map((way) => figure(`datagrams per second: ${way.title}`, "", rounds.get(way)!)),
-    ...[nat, passive, pure, userspace].map((way) =>
-      figure(
-        `datagrams per second: ${way.title} / ${forward.title}`,
-        "x",
-        pairedRatios(rounds.get(way)!, rounds.get(forward)!),
-      ),
-    ),
+    ...besideForwarding("datagrams per second", "", rounds),
     ...[forward, nat, passive, pure, socat, userspace].map((way) =>
       figure(`instructions for a datagram at the relay: ${way.title}`, "", own(way)),
     ),
