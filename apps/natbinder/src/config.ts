@@ -24,10 +24,10 @@ export const configSchema = z.object({
   log_level: z.enum(LOG_LEVELS).default("info").meta({ description: "least level that is logged" }),
   system_wide: z.enum(["off", "cgroup", "sockets"]).default("off").meta({
     description:
-      "whose ports are mapped: `off`: of programs under `natbinder run`; else of all programs of this host, seen by eBPF (`cgroup`, needs privileges) or in the kernel's list of sockets (`sockets`)",
+      "whose ports are mapped: of programs under `natbinder run`, or of all, seen by eBPF or in the list of sockets",
   }),
   cgroup: z.string().default("").meta({
-    description: "with `cgroup`: the control group whose programs are meant, such as `user.slice`; empty: all",
+    description: "the control group that eBPF sees, such as `user.slice`; empty for all",
   }),
   dual_stack: z
     .boolean()
@@ -36,7 +36,7 @@ export const configSchema = z.object({
   exclude: policySchema.shape.exclusions
     .unwrap()
     .default([...LOCAL_PROTOCOLS])
-    .meta({ description: "ports that are never mapped; by default those of protocols of a local network alone" }),
+    .meta({ description: "ports that are never mapped: at first those of protocols of a local network" }),
   program: policySchema.shape.programs.meta({
     description: "rules for programs: the first that fits decides, and where none does the port is mapped",
   }),
@@ -46,8 +46,7 @@ export const configSchema = z.object({
     .default([...GATEWAY_KINDS])
     .meta({ description: "what gateways are asked by, the most preferred first" }),
   compare_seconds: z.int().min(1).max(3600).default(60).meta({
-    description:
-      "between two comparisons with the gateway's list. So old may be what is known of other hosts' ports, which `system_wide` needs",
+    description: "between two looks at the gateway's list; so old may be what is known of other hosts' ports",
   }),
   wait_ms: z
     .int()

@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { SocketDoor } from "@isthmus/native/sockets";
 import { readAskRequest, writeAskReply } from "@isthmus/protocol";
@@ -11,7 +12,10 @@ vi.setConfig({ testTimeout: 60_000 });
 const WAIT = { timeout: 30_000, interval: 10 };
 
 /** A natbinder that answers as the test says: a word, bytes, nothing at all, or by closing. */
-function scripted(answer: "succeeded" | "failed" | "ignored" | "garbage" | "silence" | "close") {
+function scripted(
+  answer: "succeeded" | "failed" | "ignored" | "garbage" | "silence" | "close",
+  { isCovered = false } = {},
+) {
   const path = join(newFolder(), "s");
   const asked: unknown[] = [];
   const door = new SocketDoor({
@@ -19,6 +23,10 @@ function scripted(answer: "succeeded" | "failed" | "ignored" | "garbage" | "sile
     mode: 0o600,
     onMessage: (peer, bytes, [holder, owner]) => {
       const request = readAskRequest(bytes);
+      if (request?.what === "cover") {
+        door.answer(peer, writeAskReply(request.number, isCovered ? "succeeded" : "ignored"));
+        return;
+      }
       asked.push({ ...request, holder, owner });
       if (answer === "close") door.drop(peer);
       else if (answer === "garbage") door.answer(peer, Buffer.from("what?"));
@@ -88,6 +96,16 @@ describe("natbinder run", () => {
     ];
     for (const program of programs) await expect.poll(() => program.output, WAIT).toContain("listening");
     expect(asked).toEqual([]);
+  });
+
+  it("becomes its program where natbinder sees it anyway", async () => {
+    const { path, asked } = scripted("failed", { isCovered: true });
+    const program = new RunProgram(path, ["sh", "-c", "echo $$; grep Seccomp: /proc/self/status; exit 7"]);
+    expect(await program.ended).toEqual({ status: 7, signal: null });
+    const ours = /^Seccomp:.*$/m.exec(readFileSync("/proc/self/status", "utf8"))![0];
+    expect(program.output).toBe(`${program.child.pid}\n${ours}\n`);
+    expect(asked).toEqual([]);
+    expect(await new RunProgram(path, ["/nonexistent/program"]).ended).toEqual({ status: 127, signal: null });
   });
 
   it("is asked once where it runs itself", async () => {
