@@ -15,12 +15,20 @@ import { OpenSockets } from "../src/open-sockets.ts";
 
 /** The program behind `natbinder run`. */
 export const RUN = join(import.meta.dirname, "../build/natbinder-run");
+const WATCH = join(import.meta.dirname, "../build/natbinder-watch");
 const HOST = "127.0.0.2";
 export const OTHER_HOST = "127.0.0.3";
 
 /** Why programs cannot run under natbinder here, where they cannot. */
 export const cannotRun: string | undefined =
   socketsUnavailable ?? (existsSync(RUN) ? undefined : "natbinder-run is not built (it needs gcc)");
+/** Why binds cannot be watched by BPF here, where they cannot. */
+export const cannotWatch: string | undefined =
+  process.getuid?.() !== 0
+    ? "BPF programs are root's"
+    : existsSync(WATCH)
+      ? undefined
+      : "natbinder-watch is not built (it needs gcc, clang-14, bpftool and libbpf-dev)";
 /** Why the tests' own programs in C cannot be built here, where they cannot. */
 export const cannotCompile: string | undefined =
   spawnSync("gcc", ["--version"]).status === 0 ? undefined : "there is no gcc";
@@ -82,22 +90,26 @@ export interface Ended {
   signal: NodeJS.Signals | null;
 }
 
-/** A program under natbinder-run, with what it prints. */
-export class RunProgram {
+/** A program, with what it prints. */
+export class PlainProgram {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
   output = "";
 
-  constructor(path: string, command: string[], env: NodeJS.ProcessEnv = {}) {
-    this.child = spawn(RUN, ["--socket", path, "--", ...command], {
-      stdio: ["pipe", "pipe", "pipe"],
-      env: { PATH: process.env.PATH, ...env },
-    });
+  constructor([file = "", ...args]: readonly string[], env: NodeJS.ProcessEnv = {}) {
+    this.child = spawn(file, args, { stdio: ["pipe", "pipe", "pipe"], env: { PATH: process.env.PATH, ...env } });
     onTestFinished(() => void this.child.kill("SIGKILL"));
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.on("data", (text: Buffer) => (this.output += text.toString()));
     }
     this.ended = once(this.child, "close").then(([status, signal]) => ({ status, signal }) as Ended);
+  }
+}
+
+/** One under natbinder-run. */
+export class RunProgram extends PlainProgram {
+  constructor(path: string, command: string[], env: NodeJS.ProcessEnv = {}) {
+    super([RUN, "--socket", path, "--", ...command], env);
   }
 }
 

@@ -27,7 +27,7 @@
 #define EADDRINUSE 98
 
 #define FIRST_UNPRIVILEGED_PORT 1024
-/* The kernel allows 32 levels of PID namespaces. */
+/* The kernel allows 32 levels of PID namespaces; so deep are groups seldom. */
 #define MOST_LEVELS 32
 
 /* Of the kernel's own types what is read here; where it is libbpf finds out. */
@@ -62,8 +62,27 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+struct kernfs_node {
+	__u64 id;
+} KERNEL_TYPE;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+} KERNEL_TYPE;
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+} KERNEL_TYPE;
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+} KERNEL_TYPE;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sock_cgroup_data sk_cgrp_data;
 	__u8 sk_userlocks : 4;
 	__u16 sk_type;
 	__u16 sk_protocol;
@@ -111,6 +130,8 @@ struct bpf_iter__task_file {
 
 /* The network that is watched, by its cookie. */
 const volatile __u64 network;
+/* The control group, by its inode. */
+const volatile __u64 group;
 /* The PID namespace of the daemon, by its inode, and its number there. */
 const volatile __u32 pid_space;
 const volatile __u32 daemon_pid;
@@ -304,6 +325,18 @@ int at_close(struct bpf_sock *ctx)
 	return 1;
 }
 
+static __always_inline bool is_in_group(struct sock *sock)
+{
+	struct cgroup *one = BPF_CORE_READ(sock, sk_cgrp_data.cgroup);
+
+	for (int i = 0; i < MOST_LEVELS && one; i++) {
+		if (BPF_CORE_READ(one, kn, id) == group)
+			return true;
+		one = BPF_CORE_READ(one, self.parent, cgroup);
+	}
+	return false;
+}
+
 /* Every open file of every process: among them the sockets from before. */
 SEC("iter/task_file")
 int each_file(struct bpf_iter__task_file *ctx)
@@ -358,6 +391,8 @@ int each_file(struct bpf_iter__task_file *ctx)
 		    event.v6only || !dual_stack)
 			return 0;
 	}
+	if (!is_in_group(sock))
+		return 0;
 	interest = bpf_sk_storage_get(&sockets, sock, NULL,
 				      BPF_SK_STORAGE_GET_F_CREATE);
 	/* Several processes may have it, or it has been told of at bind(). */

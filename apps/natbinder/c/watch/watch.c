@@ -278,15 +278,17 @@ static int print_error(enum libbpf_print_level level, const char *format,
 int main(int argc, char **argv)
 {
 	struct ring_buffer *ring;
-	struct stat space;
-	const char *group;
-	int error;
+	struct stat space, group;
+	int error, group_fd;
 
 	libbpf_set_print(print_error);
 	programs = watch_bpf__open();
 	if (programs == NULL)
 		fail("the BPF programs", errno);
-	group = read_options(argc, argv);
+	group_fd = open_group(read_options(argc, argv));
+	if (fstat(group_fd, &group))
+		fail("the control group", errno);
+	programs->rodata->group = group.st_ino;
 	if (stat("/proc/self/ns/pid", &space))
 		fail("/proc/self/ns/pid", errno);
 	programs->rodata->pid_space = (__u32)space.st_ino;
@@ -298,7 +300,7 @@ int main(int argc, char **argv)
 				NULL, NULL);
 	if (ring == NULL)
 		fail("the ring of events", errno);
-	attach(open_group(group));
+	attach(group_fd);
 	say(WATCH_READY);
 	list();
 	serve(ring);
