@@ -57,6 +57,13 @@ export function addNatbinder(program: Command, show: <T>(answer: T, forPeople: (
     });
 
   natbinder
+    .command("page")
+    .description("the address of a page with the same, live; whoever knows it may look, until natbinder ends")
+    .action(async () => {
+      show(await client().ask(natbinderAdmin.page, {}), ({ url }) => print(url));
+    });
+
+  natbinder
     .command("map")
     .description("map a port of this host until it is unmapped, whoever listens there")
     .argument("<port>", "PORT, or PORT/udp", portName)

@@ -1,4 +1,4 @@
-import { type Binding, irrelevance, type Policy, type PortEntry, type StateFile } from "@isthmus/binding";
+import { type Binding, irrelevance, type Policy, type PortEntry } from "@isthmus/binding";
 import { ownAddresses, type PortMapper, PortmapError } from "@isthmus/portmap";
 import {
   type Code,
@@ -6,26 +6,24 @@ import {
   IsthmusError,
   type NatbinderExplanation,
   type NatbinderPort,
-  type NatbinderStatus,
   natbinderAdmin,
   toIsthmusError,
 } from "@isthmus/protocol";
-import { addHealthRoutes, type Logger, type Metrics, VERSION } from "@isthmus/service";
+import { addHealthRoutes, type Logger, type Metrics } from "@isthmus/service";
 import { type FastifyInstance, fastify } from "fastify";
-import { adminOwner, isAdminOwner } from "./open-sockets.ts";
-import type { SystemWide } from "./system-wide.ts";
+import { adminOwner } from "./open-sockets.ts";
+import type { PageServer } from "./page-server.ts";
+import { reportOf, type StatusReport } from "./status.ts";
 
 const BODY_LIMIT_BYTES = 4096;
 const GATEWAY_TIMEOUT_MS = 2000;
-/** Of what only makes an answer richer. */
-const RICHER_TIMEOUT_MS = 300;
 
 export interface AdminApiOptions {
   binding: Binding;
   mapper: PortMapper;
-  file: StateFile;
   policy: Policy;
-  systemWide: SystemWide;
+  status: StatusReport;
+  page: PageServer;
   metrics: Metrics;
   logger: Logger;
 }
@@ -40,30 +38,14 @@ const STATUS: Partial<Record<Code, number>> = { "bad-request": 400, "port-taken"
 
 /** Natbinder's admin API as a Fastify app, not listening yet. */
 export function createAdminApi(options: AdminApiOptions): FastifyInstance {
-  const { binding, mapper, file, systemWide, metrics, logger } = options;
+  const { binding, mapper, status, page, metrics, logger } = options;
   const app = fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true });
-  const started = new Date().toISOString();
   const portAt = ({ protocol, port }: PortName): PortEntry | undefined =>
     binding.entries.find((entry) => entry.protocol === protocol && entry.port === port);
 
   const calls = {
-    status: async (): Promise<NatbinderStatus> => {
-      const externalAddress = await mapper.externalAddress({ timeoutMs: RICHER_TIMEOUT_MS }).catch(() => undefined);
-      const { gateway } = mapper;
-      return {
-        version: VERSION,
-        started,
-        pid: process.pid,
-        ...(gateway && {
-          gateway: { kind: gateway.kind, address: gateway.address, ...(externalAddress && { externalAddress }) },
-        }),
-        ...((systemWide.source || systemWide.trouble) && {
-          systemWide: { source: systemWide.source?.name, trouble: systemWide.trouble },
-        }),
-        ...(file.trouble !== undefined && { diskTrouble: file.trouble }),
-        ports: binding.entries.map(reportOf),
-      };
-    },
+    status: () => status.read(),
+    page: async () => ({ url: await page.open() }),
     map: async (name: PortName): Promise<NatbinderPort> => {
       const answer = await binding.map({ ...name, namespace: "" }, { socket: adminOwner(name), program: "admin" });
       if (answer.answer === "failed") {
@@ -108,23 +90,6 @@ export function createAdminApi(options: AdminApiOptions): FastifyInstance {
     return reply.status(STATUS[known.code] ?? 502).send({ code: known.code, message: known.message });
   });
   return app;
-}
-
-function reportOf({ protocol, port, state, reason, leaseLeftSeconds, owners }: PortEntry): NatbinderPort {
-  return {
-    protocol,
-    port,
-    state,
-    ...(reason && { reason }),
-    ...(leaseLeftSeconds !== undefined && { leaseLeftS: Math.round(leaseLeftSeconds) }),
-    owners: owners.map(({ program, pid, uid, since, socket }) => ({
-      program,
-      pid,
-      uid,
-      since: new Date(since * 1000).toISOString(),
-      byAdmin: isAdminOwner(socket),
-    })),
-  };
 }
 
 async function explain(

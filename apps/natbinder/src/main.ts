@@ -45,6 +45,17 @@ program
   });
 
 program
+  .command("watch")
+  .description(
+    "as serve, and sees the binds of all programs by eBPF unless the configuration says how: needs privileges",
+  )
+  .action(async () => {
+    const config = readConfig(program.opts<Flags>());
+    const { serve } = await import("./serve.ts");
+    await serve(config.system_wide === "off" ? { ...config, system_wide: "cgroup" } : config);
+  });
+
+program
   .command("verify")
   .description("check the configuration and say what it amounts to")
   .action(() => {

@@ -9,7 +9,9 @@ import { CgroupSource } from "./cgroup-source.ts";
 import type { Config } from "./config.ts";
 import { NatbinderMetrics } from "./natbinder-metrics.ts";
 import { OpenSockets } from "./open-sockets.ts";
+import { PageServer } from "./page-server.ts";
 import { SocketsSource } from "./sockets-source.ts";
+import { StatusReport } from "./status.ts";
 import { SystemWide } from "./system-wide.ts";
 
 /** Two would take each other's mappings for forgotten ones. */
@@ -91,12 +93,14 @@ export async function serve(config: Config): Promise<void> {
     logger,
   });
   const asks = new AskServer({ binding, open, systemWide, metrics: own, logger });
-  const admin = createAdminApi({ binding, mapper, file, policy, systemWide, metrics, logger });
+  const status = new StatusReport({ binding, mapper, file, systemWide });
+  const page = new PageServer(status, logger);
+  const admin = createAdminApi({ binding, mapper, policy, status, page, metrics, logger });
   stopOnSignals(logger, async () => {
     asks.stop();
     await systemWide.stop();
     open.close();
-    await admin.close();
+    await Promise.all([admin.close(), page.stop()]);
     await mapper.stop();
     await binding.stop();
     lock.release();

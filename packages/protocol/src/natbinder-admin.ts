@@ -64,6 +64,7 @@ const portOf = z.object({ protocol: transport, port: mappable });
 /** Natbinder's admin API: HTTP with JSON over its admin socket, which only its owner and root may open. */
 export const natbinderAdmin = {
   status: { method: "GET", path: "/v1/status", body: z.object({}), reply: natbinderStatus },
+  page: { method: "POST", path: "/v1/page", body: z.object({}), reply: z.object({ url: z.string() }) },
   map: { method: "POST", path: "/v1/map", body: portOf, reply: natbinderPort },
   unmap: { method: "POST", path: "/v1/unmap", body: portOf, reply: z.object({}) },
   explain: {
