@@ -36,7 +36,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "lab",
-          include: ["test/lab/test/**/*.test.ts", "test/e2e/test/**/*.test.ts"],
+          include: ["test/lab/test/**/*.test.ts", "test/e2e/test/**/*.test.ts", "packages/*/test/**/*.lab.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,

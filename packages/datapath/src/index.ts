@@ -1,5 +1,6 @@
 export { type ChoiceOptions, DRIVERS, type Driver, type OpenedDataPath, openDataPath } from "./choice.ts";
 export * from "./data-path.ts";
+export { EbpfDataPath, type EbpfOptions } from "./ebpf/ebpf-data-path.ts";
 export { HostLock } from "./host-lock.ts";
 export { KernelDataPath, type KernelOptions } from "./kernel/kernel-data-path.ts";
 export { DEFAULT_PORTS, ephemeralOverlap } from "./port-range.ts";

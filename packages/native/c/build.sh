@@ -7,7 +7,7 @@ for tool in make "$compiler"; do
   if ! command -v "$tool" >/dev/null; then
     echo "@isthmus/native: there is no $tool here, so node:crypto will be used and there is no netlink"
     # Those built earlier, from other sources, must not stay in use.
-    rm -f build/isthmus_native.node build/isthmus_netlink.node build/isthmus_sockets.node
+    rm -f build/isthmus_native.node build/isthmus_netlink.node build/isthmus_sockets.node build/isthmus_bpf.node
     exit 0
   fi
 done

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The way of a frame from one leg to the other. */
+#ifndef _IST_BPF_FORWARD_H
+#define _IST_BPF_FORWARD_H
+
+#include "packet.h"
+
+#define IST_AF_INET	2
+#define IST_AF_INET6	10
+
+#define IST_NS_PER_SECOND	1000000000ULL
+/* So long routes, neighbours and devices may have been others. */
+#define IST_WAY_NS		IST_NS_PER_SECOND
+/* What may be sent ahead of the rate. */
+#define IST_RATE_BURST_NS	100000000ULL
+#define IST_RATE_TRIES		8
+
+/*
+ * Before Linux 6.16 a packet on the loopback device keeps the route of its old
+ * family when it is turned into one of the other, which crashes the kernel.
+ */
+const volatile bool ist_loopback_translates = false;
+
+static __always_inline bool ist_leg_is6(const struct ist_bpf_leg *leg)
+{
+	return !ist_addr_is4(&leg->tuple.remote);
+}
+
+/*
+ * Finds the way to a leg's remote end: by the host's routes where it forwards
+ * packets, else back to where the leg's own packets come from.
+ */
+static __noinline int ist_way_find(struct __sk_buff *skb,
+				   struct ist_scratch *scratch,
+				   struct ist_bpf_leg *leg, __u64 now)
+{
+	struct bpf_fib_lookup *fib = &scratch->fib;
+	struct ist_bpf_way way = {};
+	bool resolve = false;
+	__u32 mtu = 0;
+	long result;
+
+	__builtin_memset(fib, 0, sizeof(*fib));
+	fib->ifindex = skb->ifindex;
+	fib->l4_protocol = leg->tuple.proto;
+	fib->sport = leg->tuple.local_port;
+	fib->dport = leg->tuple.remote_port;
+	if (ist_leg_is6(leg)) {
+		fib->family = IST_AF_INET6;
+		__builtin_memcpy(fib->ipv6_src, &leg->tuple.local, 16);
+		__builtin_memcpy(fib->ipv6_dst, &leg->tuple.remote, 16);
+	} else {
+		fib->family = IST_AF_INET;
+		fib->ipv4_src = leg->tuple.local.word[3];
+		fib->ipv4_dst = leg->tuple.remote.word[3];
+	}
+	result = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
+	if (result == BPF_FIB_LKUP_RET_SUCCESS ||
+	    result == BPF_FIB_LKUP_RET_NO_NEIGH) {
+		way.ifindex = fib->ifindex;
+		__builtin_memcpy(way.to, fib->dmac, ETH_ALEN);
+		__builtin_memcpy(way.from, fib->smac, ETH_ALEN);
+		resolve = result == BPF_FIB_LKUP_RET_NO_NEIGH;
+	} else if (result == BPF_FIB_LKUP_RET_UNREACHABLE ||
+		   result == BPF_FIB_LKUP_RET_PROHIBIT ||
+		   result == BPF_FIB_LKUP_RET_BLACKHOLE) {
+		return -1;
+	} else {
+		way = leg->seen;
+		/* Who has been silent may have moved. */
+		resolve = way.ifindex != IST_LOOPBACK &&
+			  now - leg->heard > IST_WAY_NS;
+	}
+	if (bpf_check_mtu(skb, way.ifindex, &mtu, 0, 0) < 0 && !mtu)
+		return -1;
+	leg->way = way;
+	leg->mtu = mtu;
+	leg->resolve = resolve;
+	leg->way_until = now + IST_WAY_NS;
+	return 0;
+}
+
+static __always_inline bool ist_way_equal(const struct ist_bpf_way *a,
+					  const struct ist_bpf_way *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+/* Remembers where the leg's packets come from. */
+static __always_inline void ist_leg_heard(struct __sk_buff *skb,
+					  struct ist_bpf_leg *leg, __u64 now)
+{
+	struct ist_bpf_way way = {};
+
+	if (!ist_way_back(&way, skb))
+		return;
+	if (!ist_way_equal(&way, &leg->seen)) {
+		leg->seen = way;
+		leg->way_until = 0;
+	}
+	leg->heard = now;
+}
+
+/*
+ * Whether the rate allows a packet: everything sent moves the moment at which it
+ * has been paid for; a packet passes as long as that moment is not too far
+ * ahead, however large it is.
+ */
+static __always_inline bool ist_rate_admits(__u64 alloc, __u64 rate,
+					    __u32 bytes, __u64 now)
+{
+	struct ist_bpf_usage *usage = bpf_map_lookup_elem(&ist_usage, &alloc);
+	__u64 before, due;
+	int i;
+
+	if (!usage || !bytes)
+		return true;
+	for (i = 0; i < IST_RATE_TRIES; i++) {
+		before = usage->rate_due;
+		due = before > now ? before : now;
+		if (due - now > IST_RATE_BURST_NS)
+			return false;
+		due += bytes * IST_NS_PER_SECOND / rate;
+		if (__sync_val_compare_and_swap(&usage->rate_due, before,
+						due) == before)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool ist_fits(struct __sk_buff *skb,
+				     const struct ist_packet *packet, bool v6,
+				     __u32 mtu)
+{
+	/* Those of a larger packet are as long as its sender's segments. */
+	__u32 l4 = skb->gso_size ? skb->gso_size + IST_TCP_HEADER_BYTES :
+				   packet->length;
+
+	return l4 + ist_ip_bytes(v6) <= mtu;
+}
+
+/* Changes the family; the fields that follow the leg are written later. */
+static __always_inline bool ist_translate(struct __sk_buff *skb,
+					  const struct ist_packet *packet,
+					  bool v6)
+{
+	__u16 length = bpf_htons(packet->length);
+	__be16 ethertype = bpf_htons(v6 ? ETH_P_IPV6 : ETH_P_IP);
+	__u8 tos, hops;
+
+	if (v6) {
+		struct ipv6hdr ip = { .version = 6 };
+
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + 1, &tos, 1) ||
+		    bpf_skb_load_bytes(skb, ETH_HLEN + 8, &hops, 1) ||
+		    bpf_skb_change_proto(skb, ethertype, 0))
+			return false;
+		ip.priority = tos >> 4;
+		ip.flow_lbl[0] = tos << 4;
+		ip.payload_len = length;
+		ip.nexthdr = packet->tuple.proto;
+		ip.hop_limit = hops;
+		if (bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0))
+			return false;
+	} else {
+		struct iphdr ip = { .version = 4, .ihl = 5 };
+		__u8 first[2];
+		__u32 sum = 0;
+		int i;
+
+		if (bpf_skb_load_bytes(skb, ETH_HLEN, first, 2) ||
+		    bpf_skb_load_bytes(skb, ETH_HLEN + 7, &hops, 1) ||
+		    bpf_skb_change_proto(skb, ethertype, 0))
+			return false;
+		ip.tos = first[0] << 4 | first[1] >> 4;
+		ip.tot_len = bpf_htons(packet->length + sizeof(ip));
+		ip.id = (__u16)bpf_get_prandom_u32();
+		ip.ttl = hops;
+		ip.protocol = packet->tuple.proto;
+		for (i = 0; i < 10; i++)
+			sum += ((__u16 *)&ip)[i];
+		ip.check = ~ist_sum_fold(sum);
+		if (bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0))
+			return false;
+	}
+	return !bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto),
+				    &ethertype, 2, 0);
+}
+
+/* Addresses, ports and hop count. Return: false when it is too short. */
+static __always_inline bool ist_rewrite_headers(struct __sk_buff *skb, bool v6,
+						const struct ist_tuple *out)
+{
+	void *data = ist_data(skb), *end;
+	__be16 *ports;
+
+	end = ist_data_end(skb);
+	if (v6) {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+
+		ports = (void *)(ip + 1);
+		if ((void *)(ports + 2) > end)
+			return false;
+		__builtin_memcpy(&ip->saddr, &out->local, 16);
+		__builtin_memcpy(&ip->daddr, &out->remote, 16);
+		ip->hop_limit--;
+	} else {
+		struct iphdr *ip = data + ETH_HLEN;
+		__u32 before, after;
+
+		ports = (void *)(ip + 1);
+		if ((void *)(ports + 2) > end)
+			return false;
+		before = ist_sum_add(ip->saddr, ip->daddr);
+		after = ist_sum_add(out->local.word[3], out->remote.word[3]);
+		/* The hop count is the first byte of its word. */
+		before = ist_sum_add(before, bpf_htons(0x0100));
+		ip->check = ist_check_update(ip->check,
+					     ist_sum_delta(before, after));
+		ip->saddr = out->local.word[3];
+		ip->daddr = out->remote.word[3];
+		ip->ttl--;
+	}
+	ports[0] = out->local_port;
+	ports[1] = out->remote_port;
+	return true;
+}
+
+static __always_inline void ist_rewrite_checksum(struct __sk_buff *skb, bool v6,
+						 const struct ist_tuple *out,
+						 const struct ist_rewrite *plan)
+{
+	__u32 l4 = ETH_HLEN + ist_ip_bytes(v6);
+	__u64 flags = 0;
+	__u32 at;
+
+	if (out->proto == IPPROTO_TCP) {
+		at = l4 + 16;
+	} else {
+		at = l4 + 6;
+		flags = BPF_F_MARK_MANGLED_0;
+	}
+	bpf_l4_csum_replace(skb, at, 0, plan->addr_delta,
+			    flags | BPF_F_PSEUDO_HDR);
+	if (plan->port_delta)
+		bpf_l4_csum_replace(skb, at, 0, plan->port_delta, flags);
+}
+
+/* UDP over IPv6 must have a checksum, which IPv4 lets senders leave out. */
+static __always_inline bool ist_udp_unsummed(struct __sk_buff *skb,
+					     const struct ist_packet *packet)
+{
+	__u16 check = 0;
+
+	return packet->tuple.proto == IPPROTO_UDP && !packet->v6 &&
+	       !bpf_skb_load_bytes(skb, ist_l4(packet) + 6, &check, 2) &&
+	       !check;
+}
+
+/* Sends a packet of leg @side out of the other. Return: a verdict. */
+static __always_inline int ist_forward(struct __sk_buff *skb,
+				       struct ist_scratch *scratch,
+				       const struct ist_packet *packet,
+				       struct ist_bpf_splice *splice,
+				       __u32 side, __u64 now)
+{
+	struct ist_bpf_leg *in = &splice->leg[side & 1];
+	struct ist_bpf_leg *out = &splice->leg[(side & 1) ^ 1];
+	bool v6 = ist_leg_is6(out);
+	bool resolve;
+	__u8 hops;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + (packet->v6 ? 7 : 8), &hops, 1))
+		return ist_drop(IST_REASON_MALFORMED);
+	if (hops <= 1)
+		return ist_drop(IST_REASON_HOP_LIMIT);
+	if (now >= out->way_until && ist_way_find(skb, scratch, out, now))
+		return ist_drop(IST_REASON_UNSENDABLE);
+	if (!ist_fits(skb, packet, v6, out->mtu))
+		return ist_drop(IST_REASON_TOO_BIG);
+	resolve = out->resolve;
+	if (v6 != packet->v6) {
+		/* It has lost its route, without which 127.0.0.0/8 is refused. */
+		if (out->way.ifindex == IST_LOOPBACK)
+			resolve = true;
+		if ((skb->ifindex == IST_LOOPBACK &&
+		     !ist_loopback_translates) ||
+		    ist_udp_unsummed(skb, packet) ||
+		    !ist_translate(skb, packet, v6))
+			return ist_drop(IST_REASON_UNSENDABLE);
+	}
+	if (!ist_rewrite_headers(skb, v6, &out->tuple))
+		return ist_drop(IST_REASON_MALFORMED);
+	ist_rewrite_checksum(skb, v6, &out->tuple, &in->plan);
+	if (resolve)
+		return bpf_redirect_neigh(out->way.ifindex, NULL, 0, 0);
+	if (bpf_skb_store_bytes(skb, 0, out->way.to, 2 * ETH_ALEN, 0))
+		return ist_drop(IST_REASON_UNSENDABLE);
+	return bpf_redirect(out->way.ifindex, 0);
+}
+
+/* Nothing passes any more; user space tells both ends and clears away. */
+static __always_inline void ist_splice_exhaust(struct ist_scratch *scratch,
+					       __u64 id,
+					       struct ist_bpf_splice *splice,
+					       enum ist_reason reason)
+{
+	bool ended;
+
+	bpf_spin_lock(&splice->lock);
+	ended = !splice->dead && !splice->over;
+	splice->dead = 1;
+	if (ended) {
+		splice->over = 1;
+		splice->reason = reason;
+		splice->tcp.state = IST_STATE_CLOSED;
+	}
+	bpf_spin_unlock(&splice->lock);
+	if (!ended)
+		return;
+	ist_count_live(splice->alloc, splice->proto, -1);
+	ist_count_ended(reason);
+	ist_tell_splice(&scratch->event, id, splice);
+}
+
+/* Holds a packet that may pass to the limits, and sends it. */
+static __noinline int ist_output(struct __sk_buff *skb,
+				 const struct ist_packet *packet,
+				 const struct ist_bpf_flow *flow,
+				 struct ist_bpf_splice *splice, __u32 payload)
+{
+	struct ist_bpf_leg *leg = &splice->leg[flow->side & 1];
+	__u64 alloc_id = splice->alloc, now = bpf_ktime_get_ns();
+	struct ist_bpf_counters *counters;
+	struct ist_bpf_alloc *alloc;
+	struct ist_scratch *scratch = ist_scratch();
+	int verdict;
+
+	alloc = bpf_map_lookup_elem(&ist_allocs, &alloc_id);
+	if (!alloc || !scratch)
+		return ist_drop(IST_REASON_RELEASED);
+	if (alloc->bytes && splice->leg[0].bytes + splice->leg[1].bytes +
+			    payload > alloc->bytes) {
+		ist_splice_exhaust(scratch, flow->splice, splice,
+				   IST_REASON_BYTE_LIMIT);
+		return ist_drop(IST_REASON_BYTE_LIMIT);
+	}
+	if (alloc->rate &&
+	    !ist_rate_admits(alloc_id, alloc->rate, payload, now))
+		return ist_drop(IST_REASON_RATE);
+	if (splice->tcp.state != IST_STATE_CLOSED)
+		ist_leg_heard(skb, leg, now);
+	verdict = ist_forward(skb, scratch, packet, splice, flow->side, now);
+	if (verdict != TC_ACT_REDIRECT)
+		return verdict;
+	__sync_fetch_and_add(&leg->packets, 1);
+	__sync_fetch_and_add(&leg->bytes, payload);
+	counters = ist_counters_here();
+	if (counters) {
+		counters->packets++;
+		counters->bytes += payload;
+	}
+	return verdict;
+}
+
+#endif /* _IST_BPF_FORWARD_H */

@@ -1,0 +1,51 @@
+import type { IstReason, IstState } from "@isthmus/native/netlink";
+
+/** Milliseconds that each state may last without a packet; those of the module, whose reasons hold here too. */
+const MOST_MS: Readonly<Record<IstState, number>> = {
+  listen: 0,
+  "syn-lookup": 0,
+  "syn-rcvd": 60_000,
+  // RFC 5382, REQ-5: two hours and four minutes.
+  established: 7_440_000,
+  "close-wait": 7_440_000,
+  "time-wait": 60_000,
+  closed: 10_000,
+};
+const SYN_ACK_MS = 300;
+
+/** What an allocation holds a splice to, in milliseconds; 0 is no limit. */
+export interface AgeLimits {
+  readonly idleMs: number;
+  readonly totalMs: number;
+  readonly udpIdleMs: number;
+}
+
+/** What time does to a splice; times are milliseconds of one clock. */
+export interface Ageing {
+  readonly isUdp: boolean;
+  readonly state: IstState;
+  readonly isOver: boolean;
+  readonly created: number;
+  readonly heard: number;
+}
+
+/** When a splice ends if nothing happens on it, and why. Pure. */
+export function endOf(
+  { isUdp, state, isOver, created, heard }: Ageing,
+  { idleMs, totalMs, udpIdleMs }: AgeLimits,
+): { due: number; reason: IstReason } {
+  const isUnanswered = !isUdp && state === "syn-rcvd";
+  const end = {
+    due: (isUnanswered ? created : heard) + (isUdp && !isOver ? udpIdleMs : MOST_MS[state]),
+    reason: (isUnanswered ? "unanswered" : "idle-limit") as IstReason,
+  };
+  if (isOver) return end;
+  if (idleMs > 0 && heard + idleMs < end.due) Object.assign(end, { due: heard + idleMs, reason: "idle-limit" });
+  if (totalMs > 0 && created + totalMs < end.due) Object.assign(end, { due: created + totalMs, reason: "time-limit" });
+  return end;
+}
+
+/** When a SYN-ACK is sent the next time, each time after twice as long. @param sent how often it was repeated */
+export function nextSynAck(created: number, sent: number): number {
+  return created + SYN_ACK_MS * (2 ** (sent + 1) - 1);
+}

@@ -1,0 +1,77 @@
+interface Entry<K> {
+  readonly due: number;
+  readonly key: K;
+}
+
+/** Keys by the time at which each is due; setting one anew moves it. Pure. */
+export class Deadlines<K> {
+  readonly #due = new Map<K, number>();
+  /** A heap; entries that were moved stay until they come up. */
+  readonly #heap: Entry<K>[] = [];
+
+  set(key: K, due: number): void {
+    if (this.#due.get(key) === due) return;
+    this.#due.set(key, due);
+    this.#push({ due, key });
+  }
+
+  delete(key: K): void {
+    this.#due.delete(key);
+  }
+
+  /** When the first one is due. */
+  get next(): number | undefined {
+    this.#settle();
+    return this.#heap[0]?.due;
+  }
+
+  /** Takes out what is due. */
+  *take(now: number): Generator<K> {
+    for (;;) {
+      this.#settle();
+      const first = this.#heap[0];
+      if (!first || first.due > now) return;
+      this.#due.delete(first.key);
+      yield first.key;
+    }
+  }
+
+  clear(): void {
+    this.#due.clear();
+    this.#heap.length = 0;
+  }
+
+  /** Drops entries at the top that were moved or deleted. */
+  #settle(): void {
+    for (let first = this.#heap[0]; first && this.#due.get(first.key) !== first.due; first = this.#heap[0]) this.#pop();
+  }
+
+  #push(entry: Entry<K>): void {
+    const heap = this.#heap;
+    let at = heap.length;
+    heap.push(entry);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (heap[parent]!.due <= entry.due) break;
+      heap[at] = heap[parent]!;
+      at = parent;
+    }
+    heap[at] = entry;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop()!;
+    if (heap.length === 0) return;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && heap[child + 1]!.due < heap[child]!.due) child++;
+      if (heap[child]!.due >= last.due) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = last;
+  }
+}

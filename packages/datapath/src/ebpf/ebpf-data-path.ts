@@ -1,0 +1,590 @@
+import { existsSync } from "node:fs";
+import { BpfError, bpfUnavailable, EEXIST, SpliceObject } from "@isthmus/native/bpf";
+import type { IstReason } from "@isthmus/native/netlink";
+import { type Code, IsthmusError, type Side } from "@isthmus/protocol";
+import type { Logger } from "@isthmus/service";
+import type {
+  AllocationDump,
+  AllocationSpec,
+  AllocationUpdate,
+  Capabilities,
+  CellPorts,
+  CellSpec,
+  DataPath,
+  DataPathEvent,
+  DataPathStats,
+  ExpectedSources,
+  OpenOptions,
+} from "../data-path.ts";
+import { HostLock } from "../host-lock.ts";
+import { KernelCounters } from "../kernel/kernel-counters.ts";
+import { Listeners } from "../kernel/listeners.ts";
+import { reservePorts } from "../kernel/reserved-ports.ts";
+import { SpliceEvents } from "../kernel/splice-events.ts";
+import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translation.ts";
+import { PortPool } from "../port-pool.ts";
+import { ephemeralOverlap } from "../port-range.ts";
+import { closePort, openPort } from "../userspace/port-sockets.ts";
+import { wildcards } from "../userspace/wildcards.ts";
+import { endOf, nextSynAck } from "./ageing.ts";
+import { Deadlines } from "./deadlines.ts";
+import { type Interface, Interfaces } from "./interfaces.ts";
+import {
+  type AllocationSettings,
+  type HalfNews,
+  now,
+  SpliceMaps,
+  type SpliceNews,
+  type StoredSplice,
+} from "./splice-maps.ts";
+
+/** The filters belong to the network namespace, and so does the right to use them. */
+const LOCK = "isthmus-ist-ebpf";
+/** Always there, so that the maps of its filter outlive this process and all other interfaces. */
+const LOOPBACK: Interface = { index: 1, name: "lo" };
+/** Of our filters; c/bpf/object.c has the same. */
+const FILTER_PRIORITY = 0x4953;
+/** How exactly time-outs are kept. */
+const TICK_MS = 20;
+/** Interfaces whose filter somebody took off get it back after this. */
+const LOOK_MS = 5000;
+const PORT_TRIES = 5;
+
+interface Known {
+  readonly id: bigint;
+  settings: AllocationSettings;
+  sources: ExpectedSources;
+  readonly cells: Map<number, CellPorts>;
+}
+
+/** A splice in the maps, whose events were read. */
+interface Live {
+  readonly alloc: bigint;
+  isOver: boolean;
+  synAcks: number;
+}
+
+interface HalfAt {
+  readonly alloc: bigint;
+  readonly cell: number;
+  readonly proto: 0 | 1;
+  readonly side: Side;
+}
+
+export interface EbpfOptions {
+  logger: Logger;
+  /** Local addresses of the cells; the programs take ports on all of them and can have none. */
+  bind?: readonly string[];
+}
+
+/**
+ * The data path in BPF programs at the traffic control hook of every interface, on kernels as they come. Packets never
+ * enter this process, and cells and splices go on when it ends: the filter of the loopback device holds their maps, in
+ * which the next process finds them again. What a program cannot do is done here: it tells the time, and sends SYN-ACKs
+ * again and RSTs.
+ */
+export class EbpfDataPath implements DataPath {
+  readonly #options: EbpfOptions;
+  /** What undoes the steps of `open`, in their order. */
+  readonly #undo: (() => void)[] = [];
+  readonly #allocations = new Map<string, Known>();
+  readonly #live = new Map<bigint, Live>();
+  readonly #halves = new Map<string, HalfAt>();
+  /** Of splices by id, of halves by their key. */
+  readonly #deadlines = new Deadlines<bigint | string>();
+  readonly #events = new SpliceEvents();
+  readonly #counters = new KernelCounters();
+  readonly #listeners = new Listeners();
+  /** Interfaces that were left alone, so that it is said once. */
+  readonly #foreign = new Set<number>();
+  #pool!: PortPool;
+  #object!: SpliceObject;
+  #maps!: SpliceMaps;
+  #interfaces!: Interfaces;
+  #addresses: readonly string[] = [];
+  #udpIdleMs = 0;
+  #lost = 0;
+  #emit: (event: DataPathEvent) => void = () => undefined;
+  #attaching: Promise<void> = Promise.resolve();
+  #isOpen = false;
+
+  constructor(options: EbpfOptions) {
+    this.#options = options;
+  }
+
+  async open({ ports, udpIdleMs, onEvent }: OpenOptions): Promise<Capabilities> {
+    const { logger, bind = [] } = this.#options;
+    if (bind.length > 0)
+      throw new Error("the programs take ports on all addresses, and data_path.addresses names some");
+    if (bpfUnavailable !== undefined) throw new Error(bpfUnavailable);
+    this.#udpIdleMs = Math.round(udpIdleMs);
+    this.#emit = onEvent;
+    this.#pool = new PortPool(ports);
+    this.#addresses = await wildcards();
+    try {
+      const lock = await HostLock.take(LOCK, "another IST uses the BPF data path");
+      this.#undo.push(() => lock.release());
+      this.#interfaces = new Interfaces(() => this.#follow());
+      this.#undo.push(() => this.#interfaces.close());
+      await this.#load();
+      this.#adopt();
+    } catch (error) {
+      this.#unwind();
+      throw error;
+    }
+    this.#isOpen = true;
+    const overlap = ephemeralOverlap(ports);
+    if (overlap !== undefined) logger.warn({}, overlap);
+    try {
+      reservePorts(ports);
+    } catch (error) {
+      logger.warn({ err: error }, `ports ${ports.from}-${ports.to} could not be reserved`);
+    }
+    const ticks = setInterval(() => this.#tick(), TICK_MS);
+    const looks = setInterval(() => this.#follow(), LOOK_MS);
+    for (const timer of [ticks, looks]) {
+      timer.unref();
+      this.#undo.push(() => clearInterval(timer));
+    }
+    return {
+      name: "ebpf",
+      silentDrop: true,
+      survivesRestart: true,
+      pure: true,
+      udp: true,
+      ipv6: existsSync("/proc/net/if_inet6"),
+    };
+  }
+
+  async allocate({ allocation, cells, sources, limits }: AllocationSpec): Promise<CellPorts[]> {
+    if (this.#allocations.has(allocation)) throw new IsthmusError("conflict", `allocation ${allocation} exists`);
+    const known: Known = {
+      id: kernelId(allocation),
+      settings: { ...limits, udpIdleMs: this.#udpIdleMs },
+      sources: [[], []],
+      cells: new Map(),
+    };
+    this.#allocations.set(allocation, known);
+    try {
+      await this.#withPorts(cells, (opened) => {
+        this.#maps.setAllocation(known.id, known.settings);
+        this.#setSources(known, sources);
+        this.#addCells(known, opened);
+      });
+    } catch (error) {
+      this.#allocations.delete(allocation);
+      this.#setSources(known, [[], []]);
+      this.#maps.deleteAllocation(known.id);
+      throw full(error);
+    }
+    return sorted(known);
+  }
+
+  async update(allocation: string, { sources, cells, limits }: AllocationUpdate): Promise<CellPorts[]> {
+    const known = this.#allocations.get(allocation);
+    if (!known) throw new IsthmusError("unknown-allocation");
+    const added = cells?.filter(({ cell }) => !known.cells.has(cell)) ?? [];
+    const removed = cells ? sorted(known).filter(({ cell }) => !cells.some((each) => each.cell === cell)) : [];
+    try {
+      await this.#withPorts(added, (opened) => this.#addCells(known, opened));
+      if (sources) this.#setSources(known, sources);
+      if (limits) this.#limit(known, { ...limits, udpIdleMs: this.#udpIdleMs });
+    } catch (error) {
+      throw full(error);
+    }
+    for (const cell of removed) this.#removeCell(known, cell, "released");
+    return sorted(known);
+  }
+
+  async release(allocation: string, code: Code): Promise<void> {
+    const known = this.#allocations.get(allocation);
+    if (!known) return;
+    const reason = reasonOf(code);
+    this.#allocations.delete(allocation);
+    for (const cell of sorted(known)) this.#removeCell(known, cell, reason);
+    for (const [id, { alloc }] of this.#live) if (alloc === known.id) this.#endSplice(id, reason);
+    this.#setSources(known, [[], []]);
+    // Last: what met meanwhile is refused from here on, or ends when it is heard of.
+    this.#maps.deleteAllocation(known.id);
+  }
+
+  async learn(allocation: string, cell: number, port: number): Promise<void> {
+    const known = this.#allocations.get(allocation);
+    const learning = known?.cells.get(cell);
+    const learns = learning?.pure?.learns;
+    if (!known || !learning || learns === undefined) throw new IsthmusError("unknown-allocation");
+    // Such a port is nobody's here: packets of those who use it by right must not be taken away.
+    if (await this.#listeners.holds(port)) throw new IsthmusError("conflict", `this host listens on port ${port}`);
+    this.#maps.learn(known.id, learning, learns, port);
+  }
+
+  async dump(): Promise<AllocationDump[]> {
+    const living = Map.groupBy(
+      [...this.#maps.splices()].filter(({ isOver }) => !isOver),
+      ({ alloc }) => allocationOf(alloc),
+    );
+    return Array.from(this.#allocations, ([allocation, known]) => ({
+      allocation,
+      cells: sorted(known),
+      splices: (living.get(allocation) ?? []).map(spliceDump),
+    }));
+  }
+
+  async stats(): Promise<DataPathStats> {
+    return { ...this.#counters.take(this.#maps.stats(this.#cellCount)), pureSplices: this.#events.pure };
+  }
+
+  async close(): Promise<void> {
+    this.#isOpen = false;
+    await this.#attaching;
+    this.#unwind();
+    this.#allocations.clear();
+    this.#live.clear();
+    this.#halves.clear();
+    this.#deadlines.clear();
+  }
+
+  get #cellCount(): number {
+    let count = 0;
+    for (const { cells } of this.#allocations.values()) count += cells.size;
+    return count;
+  }
+
+  /** Loads the programs, over the maps of those that are attached, and attaches them. */
+  async #load(): Promise<void> {
+    const interfaces = await this.#interfaces.list();
+    let before = 0;
+    for (const each of interfaces) {
+      const { foreign, programId } = await this.#filters(each);
+      if (foreign) throw new Error(`another program filters the incoming packets of interface ${each.name} (tc)`);
+      if (each.index === LOOPBACK.index || before === 0) before = programId ?? before;
+    }
+    this.#object = this.#loadOver(before);
+    this.#undo.push(() => this.#object.close());
+    this.#maps = new SpliceMaps(this.#object);
+    this.#maps.setLocals(await this.#interfaces.addresses());
+    for (const { index } of interfaces) this.#object.attach(index);
+  }
+
+  #loadOver(before: number): SpliceObject {
+    if (before === 0) return new SpliceObject(0);
+    try {
+      return new SpliceObject(before);
+    } catch (error) {
+      const object = new SpliceObject(0);
+      this.#options.logger.error(
+        { err: error },
+        "splices of another version of the BPF data path cannot be taken over: they end",
+      );
+      return object;
+    }
+  }
+
+  /** Takes over what an earlier life of this process has left. */
+  #adopt(): void {
+    const maps = this.#maps;
+    for (const [id, settings] of maps.allocations()) {
+      const cells = new Map<number, CellPorts>();
+      this.#allocations.set(allocationOf(id), { id, settings, sources: maps.sources(id), cells });
+    }
+    for (const { alloc, cell } of maps.cells()) {
+      const known = this.#allocations.get(allocationOf(alloc));
+      known?.cells.set(cell.cell, cell);
+      for (const port of cell.ports) if (port !== 0) this.#pool.hold(port);
+    }
+    maps.recallLearned([...this.#allocations.values()].flatMap((known) => sorted(known)));
+    this.#recall();
+    this.#lost = maps.lostEvents();
+    this.#counters.start(maps.stats(this.#cellCount));
+    this.#object.watch((events) => this.#read(events));
+  }
+
+  /** Starts from what the maps hold, without events. */
+  #recall(): void {
+    this.#live.clear();
+    this.#halves.clear();
+    const splices = [...this.#maps.splices()];
+    this.#events.reset(splices);
+    for (const { id, alloc, isOver } of splices) {
+      this.#live.set(id, { alloc, isOver, synAcks: 0 });
+      this.#deadlines.set(id, now());
+    }
+    for (const half of this.#maps.halves()) this.#await(half, half.heard);
+  }
+
+  /** Interfaces, addresses or filters may be others. */
+  #follow(): void {
+    this.#attaching = this.#attaching
+      .then(async () => {
+        if (!this.#isOpen) return;
+        this.#maps.setLocals(await this.#interfaces.addresses());
+        for (const each of await this.#interfaces.list()) await this.#attach(each);
+      })
+      .catch((error: unknown) => {
+        if (this.#isOpen)
+          this.#options.logger.warn({ err: error }, "the interfaces of this host could not be followed");
+      });
+  }
+
+  async #attach(each: Interface): Promise<void> {
+    const { foreign, programId } = await this.#filters(each);
+    if (programId === this.#object.programId || !this.#isOpen) return;
+    const { index, name } = each;
+    if (foreign) {
+      if (this.#foreign.has(index)) return;
+      this.#foreign.add(index);
+      this.#options.logger.warn(
+        { name },
+        "another program filters this interface's incoming packets: no leg can come by it",
+      );
+      return;
+    }
+    this.#foreign.delete(index);
+    this.#object.attach(index);
+    this.#options.logger.info({ name }, "the BPF data path takes packets of this interface");
+  }
+
+  async #filters(each: Interface): Promise<{ foreign: boolean; programId?: number | undefined }> {
+    const filters = await this.#interfaces.filters(each);
+    return {
+      foreign: filters.some(({ priority }) => priority !== FILTER_PRIORITY),
+      programId: filters.find(({ priority, programId }) => priority === FILTER_PRIORITY && programId)?.programId,
+    };
+  }
+
+  #read(events: Buffer): void {
+    for (const news of this.#maps.news(events)) {
+      if ("half" in news) this.#hearHalf(news);
+      else this.#hearSplice(news);
+    }
+  }
+
+  #hearHalf({ half }: HalfNews): void {
+    const { alloc, cell, side, reason, proto } = half;
+    const at: HalfAt = { alloc, cell, side, proto: proto === IPPROTO_TCP ? 0 : 1 };
+    if (reason === undefined) this.#await(at, now());
+    else if (reason !== "replaced") this.#forgetHalf(at);
+    this.#emit(this.#events.half(half));
+  }
+
+  #hearSplice({ splice, unanswered, isDead }: SpliceNews): void {
+    const { id, alloc = 0n, reason } = splice;
+    const stored = this.#maps.splice(id);
+    if (stored) {
+      const live = this.#live.get(id) ?? { alloc, isOver: false, synAcks: 0 };
+      live.isOver = stored.isOver;
+      this.#live.set(id, live);
+      for (const side of [0, 1] as const) if (unanswered & (1 << side)) this.#maps.sendSynAck(stored, side);
+      this.#deadlines.set(id, now());
+    } else {
+      this.#live.delete(id);
+    }
+    for (const event of this.#events.splice(splice)) this.#emit(event);
+    if (isDead && stored) {
+      // First: what an end asks back is for the stack, which answers with its own RST.
+      this.#endSplice(id, reason ?? "released");
+      this.#maps.reset(stored);
+    }
+  }
+
+  #tick(): void {
+    for (const key of this.#deadlines.take(now())) {
+      if (typeof key === "bigint") this.#checkSplice(key);
+      else this.#checkHalf(key);
+    }
+    const lost = this.#maps.lostEvents();
+    if (lost === this.#lost) return;
+    this.#lost = lost;
+    this.#options.logger.warn({ lost }, "events of the BPF data path were lost");
+    this.#recall();
+    this.#emit({ event: "resynchronise" });
+  }
+
+  #checkSplice(id: bigint): void {
+    const splice = this.#maps.splice(id);
+    const live = this.#live.get(id);
+    if (!splice || !live) {
+      this.#live.delete(id);
+      return;
+    }
+    const known = this.#allocations.get(allocationOf(splice.alloc));
+    if (!known) {
+      this.#endSplice(id, "released");
+      return;
+    }
+    const { due, reason } = endOf(
+      { ...splice, isUdp: splice.proto !== IPPROTO_TCP, state: splice.state ?? "closed" },
+      known.settings,
+    );
+    if (due <= now() || (splice.isOver && this.#lingersTooMany(known))) {
+      this.#endSplice(id, reason);
+      return;
+    }
+    this.#deadlines.set(id, Math.min(due, this.#repeatSynAcks(splice, live)));
+  }
+
+  /** Splices that are over are no more than those that are not may be: who opens and closes all the time fills no table. */
+  #lingersTooMany({ id, settings: { splices } }: Known): boolean {
+    if (splices === 0) return false;
+    let count = 0;
+    for (const { alloc, isOver } of this.#live.values()) if (isOver && alloc === id) count++;
+    return count > splices;
+  }
+
+  /** @returns when to look again */
+  #repeatSynAcks(splice: StoredSplice, live: Live): number {
+    if (splice.state !== "syn-rcvd") return Number.POSITIVE_INFINITY;
+    const next = nextSynAck(splice.created, live.synAcks);
+    if (next > now()) return next;
+    live.synAcks++;
+    for (const side of [0, 1] as const) if (!splice.acked[side]) this.#maps.sendSynAck(splice, side);
+    return nextSynAck(splice.created, live.synAcks);
+  }
+
+  #await(at: HalfAt, heard: number): void {
+    const key = halfKey(at);
+    this.#halves.set(key, at);
+    this.#deadlines.set(key, heard + this.#patience(at));
+  }
+
+  #forgetHalf(at: HalfAt): void {
+    const key = halfKey(at);
+    this.#halves.delete(key);
+    this.#deadlines.delete(key);
+  }
+
+  /** How long an unpaired leg may wait, in milliseconds. */
+  #patience({ alloc, proto }: HalfAt): number {
+    const known = this.#allocations.get(allocationOf(alloc));
+    if (!known) return 0;
+    return proto === 0 ? known.settings.halfMs : known.settings.udpIdleMs;
+  }
+
+  #checkHalf(key: string): void {
+    const at = this.#halves.get(key);
+    if (!at) return;
+    const patience = this.#patience(at);
+    const answer = this.#maps.endHalf(at, now() - patience, "no-peer-leg");
+    // It has sent again meanwhile; when exactly is not worth a look.
+    if (answer === "later") this.#deadlines.set(key, now() + Math.max(TICK_MS, patience / 8));
+    else this.#halves.delete(key);
+  }
+
+  #endSplice(id: bigint, reason: IstReason): void {
+    this.#maps.endSplice(id, reason);
+    this.#live.delete(id);
+    this.#deadlines.delete(id);
+  }
+
+  #limit(known: Known, settings: AllocationSettings): void {
+    this.#maps.setAllocation(known.id, settings);
+    known.settings = settings;
+    for (const [id, { alloc }] of this.#live) if (alloc === known.id) this.#deadlines.set(id, now());
+    for (const [key, { alloc }] of this.#halves) if (alloc === known.id) this.#deadlines.set(key, now());
+  }
+
+  #setSources(known: Known, sources: ExpectedSources): void {
+    const wanted = sources.map((prefixes) => prefixes.map(withLength)) as [string[], string[]];
+    for (const side of [0, 1] as const) {
+      const before = new Set(known.sources[side]);
+      const after = new Set(wanted[side]);
+      for (const prefix of after) if (!before.has(prefix)) this.#maps.addSource(known.id, side, prefix);
+      for (const prefix of before) if (!after.has(prefix)) this.#maps.deleteSource(known.id, side, prefix);
+    }
+    known.sources = wanted;
+  }
+
+  /** All of them or none. */
+  #addCells(known: Known, cells: readonly CellPorts[]): void {
+    const added: CellPorts[] = [];
+    try {
+      for (const cell of cells) {
+        this.#maps.addCell(known.id, cell);
+        added.push(cell);
+      }
+    } catch (error) {
+      for (const cell of added) this.#maps.removeCell(known.id, cell, "released");
+      throw error;
+    }
+    for (const cell of added) known.cells.set(cell.cell, cell);
+  }
+
+  #removeCell(known: Known, cell: CellPorts, reason: IstReason): void {
+    const udp = this.#maps.removeCell(known.id, cell, reason);
+    if (udp !== undefined) this.#endSplice(udp, reason);
+    known.cells.delete(cell.cell);
+    this.#give([cell]);
+  }
+
+  #give(cells: readonly CellPorts[]): void {
+    for (const { ports } of cells) for (const port of ports) this.#pool.give(port);
+  }
+
+  /**
+   * Finds ports for cells and has them used; other ones, when the maps know them as taken.
+   * @throws IsthmusError `ist-full`, and what `use` throws; the ports are free again then
+   */
+  async #withPorts(specs: readonly CellSpec[], use: (cells: CellPorts[]) => void): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const cells: CellPorts[] = [];
+      try {
+        for (const spec of specs) cells.push(await this.#cell(spec));
+        use(cells);
+        return;
+      } catch (error) {
+        this.#give(cells);
+        const isTaken = error instanceof BpfError && error.errno === EEXIST;
+        if (!isTaken || tries === PORT_TRIES) throw error;
+        // Nobody knows which one it was: none of them is asked for once more.
+        specs = specs.map(({ cell, pure }) => ({ cell, pure }));
+      }
+    }
+  }
+
+  async #cell({ cell, ports, pure }: CellSpec): Promise<CellPorts> {
+    if (pure?.learns !== undefined) {
+      const port = await this.#port(ports?.[pure.learns]);
+      return { cell, ports: pure.learns === 0 ? [port, 0] : [0, port], pure };
+    }
+    const first = await this.#port(ports?.[0]);
+    return { cell, ports: [first, await this.#port(ports?.[1], first)], ...(pure ? { pure } : {}) };
+  }
+
+  /** A port on which no socket of this host is: the programs would take its packets. */
+  async #port(wanted: number | undefined, first?: number): Promise<number> {
+    try {
+      return await this.#pool.take(wanted, async (port) => {
+        closePort(await openPort(this.#addresses, port));
+        return port;
+      });
+    } catch (error) {
+      if (first !== undefined) this.#pool.give(first);
+      throw error;
+    }
+  }
+
+  #unwind(): void {
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+  }
+}
+
+const IPPROTO_TCP = 6;
+
+function sorted({ cells }: Known): CellPorts[] {
+  return [...cells.values()].sort((a, b) => a.cell - b.cell);
+}
+
+function halfKey({ alloc, cell, proto, side }: HalfAt): string {
+  return `${alloc}.${cell}.${proto}.${side}`;
+}
+
+/** As {@link SpliceMaps.sources} tells them. */
+function withLength(prefix: string): string {
+  if (prefix.includes("/")) return prefix;
+  return `${prefix}/${prefix.includes(":") ? 128 : 32}`;
+}
+
+/** What a map refuses, it has no room for. */
+function full(error: unknown): unknown {
+  return error instanceof BpfError ? new IsthmusError("ist-full", error.message, { cause: error }) : error;
+}

@@ -1,0 +1,139 @@
+import {
+  AttributeWriter,
+  HEADER_BYTES,
+  type NetlinkMessage,
+  NetlinkSocket,
+  type RawAttribute,
+  readAttributes,
+} from "@isthmus/native/netlink";
+
+/** linux/rtnetlink.h */
+const NETLINK_ROUTE = 0;
+const RTM_GETLINK = 18;
+const RTM_GETADDR = 22;
+const RTM_GETTFILTER = 46;
+const RTNLGRP_LINK = 1;
+const RTNLGRP_IPV4_IFADDR = 5;
+const RTNLGRP_IPV6_IFADDR = 9;
+const IFINFOMSG_BYTES = 16;
+const IFADDRMSG_BYTES = 8;
+const TCMSG_BYTES = 20;
+const IFLA_IFNAME = 3;
+const IFLA_MASTER = 10;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const TCA_OPTIONS = 2;
+const TCA_BPF_ID = 11;
+/** linux/if_arp.h */
+const ARPHRD_ETHER = 1;
+const ARPHRD_LOOPBACK = 772;
+/** The ingress side of clsact. */
+const INGRESS = 0xffff_fff2;
+/** Whoever sets up a host changes much at once. */
+const SETTLE_MS = 20;
+
+/** A network interface by which legs may come. */
+export interface Interface {
+  readonly index: number;
+  readonly name: string;
+}
+
+/** A filter of an interface's incoming packets. */
+export interface Filter {
+  readonly priority: number;
+  /** Of a BPF program. */
+  readonly programId?: number;
+}
+
+/** The interfaces and addresses of the network namespace that this process is in. */
+export class Interfaces {
+  readonly #socket: NetlinkSocket;
+  readonly #events: NetlinkSocket;
+  #settling: NodeJS.Timeout | undefined;
+
+  /** @throws NetlinkError */
+  constructor(onChange: () => void) {
+    this.#socket = new NetlinkSocket({ protocol: NETLINK_ROUTE });
+    const changed = (): void => {
+      this.#settling ??= setTimeout(() => {
+        this.#settling = undefined;
+        onChange();
+      }, SETTLE_MS);
+    };
+    this.#events = new NetlinkSocket({ protocol: NETLINK_ROUTE, onMessage: changed, onLost: changed });
+    for (const group of [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]) this.#events.join(group);
+  }
+
+  /** Those with Ethernet's header that are no part of another one, and the loopback device. @throws NetlinkError */
+  async list(): Promise<Interface[]> {
+    const found: Interface[] = [];
+    await this.#dump("interfaces", RTM_GETLINK, IFINFOMSG_BYTES, ({ payload }, view) => {
+      const type = view.getUint16(2, true);
+      const attributes = attributesOf(payload.subarray(IFINFOMSG_BYTES));
+      if ((type !== ARPHRD_ETHER && type !== ARPHRD_LOOPBACK) || attributes.has(IFLA_MASTER)) return;
+      const name = Buffer.from(attributes.get(IFLA_IFNAME) ?? [])
+        .toString()
+        .replace(/\0.*$/s, "");
+      found.push({ index: view.getInt32(4, true), name });
+    });
+    return found;
+  }
+
+  /** Of 4 or 16 bytes. @throws NetlinkError */
+  async addresses(): Promise<Uint8Array[]> {
+    const found: Uint8Array[] = [];
+    await this.#dump("addresses", RTM_GETADDR, IFADDRMSG_BYTES, ({ payload }) => {
+      const attributes = attributesOf(payload.subarray(IFADDRMSG_BYTES));
+      const address = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS);
+      if (address) found.push(Uint8Array.from(address));
+    });
+    return found;
+  }
+
+  /** @throws NetlinkError */
+  async filters({ index }: Interface): Promise<Filter[]> {
+    const found: Filter[] = [];
+    const prepare = (view: DataView): void => {
+      view.setInt32(4, index, true);
+      view.setUint32(12, INGRESS, true);
+    };
+    const read = ({ payload }: NetlinkMessage, view: DataView): void => {
+      const options = attributesOf(payload.subarray(TCMSG_BYTES)).get(TCA_OPTIONS);
+      const id = options && attributesOf(options).get(TCA_BPF_ID);
+      const priority = view.getUint32(16, true) >>> 16;
+      found.push({ priority, ...(id ? { programId: Buffer.from(id).readUInt32LE() } : {}) });
+    };
+    await this.#dump(`filters of interface ${index}`, RTM_GETTFILTER, TCMSG_BYTES, read, prepare);
+    return found;
+  }
+
+  close(): void {
+    clearTimeout(this.#settling);
+    this.#socket.close();
+    this.#events.close();
+  }
+
+  async #dump(
+    name: string,
+    type: number,
+    headBytes: number,
+    read: (message: NetlinkMessage, view: DataView) => void,
+    prepare: (view: DataView) => void = () => undefined,
+  ): Promise<void> {
+    const { bytes: message } = new AttributeWriter(HEADER_BYTES + headBytes);
+    prepare(new DataView(message.buffer, message.byteOffset + HEADER_BYTES, headBytes));
+    await this.#socket.dump({
+      name,
+      type,
+      message,
+      onReply: (reply) => {
+        const { buffer, byteOffset, byteLength } = reply.payload;
+        if (byteLength >= headBytes) read(reply, new DataView(buffer, byteOffset, byteLength));
+      },
+    });
+  }
+}
+
+function attributesOf(bytes: Uint8Array): Map<number, Uint8Array> {
+  return new Map(Array.from(readAttributes(bytes), ({ type, payload }: RawAttribute) => [type, payload]));
+}
