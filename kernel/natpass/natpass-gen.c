@@ -14,7 +14,7 @@ const struct nla_policy nat_pass_exclusion_nl_policy[NAT_PASS_A_EXCLUSION_MAX + 
 
 static const struct nla_policy nat_pass_register_nl_policy[NAT_PASS_A_POLICY_MAX + 1] = {
 	[NAT_PASS_A_POLICY_DUAL_STACK] = { .type = NLA_FLAG },
-	[NAT_PASS_A_POLICY_WAIT] = NLA_POLICY_RANGE(NLA_U32, 1, 500),
+	[NAT_PASS_A_POLICY_WAIT] = NLA_POLICY_RANGE(NLA_U32, 1, 10000),
 	[NAT_PASS_A_POLICY_EXCLUSION] = NLA_POLICY_NESTED(nat_pass_exclusion_nl_policy),
 };
 

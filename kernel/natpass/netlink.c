@@ -175,7 +175,7 @@ static struct np_daemon *np_daemon_read(struct genl_info *info)
 	daemon->pid_ns = get_pid_ns(task_active_pid_ns(current));
 	daemon->dual_stack = info->attrs[NAT_PASS_A_POLICY_DUAL_STACK];
 	daemon->wait = msecs_to_jiffies(wait ? nla_get_u32(wait) :
-					       NAT_PASS_MAX_WAIT_MS);
+					       NAT_PASS_WAIT_MS);
 	return daemon;
 }
 

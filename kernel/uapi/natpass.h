@@ -8,7 +8,8 @@
 #define NAT_PASS_FAMILY_VERSION	1
 
 #define NAT_PASS_FIRST_PORT	1024
-#define NAT_PASS_MAX_WAIT_MS	500
+#define NAT_PASS_WAIT_MS	500
+#define NAT_PASS_MAX_WAIT_MS	10000
 #define NAT_PASS_MAX_EXCLUSIONS	256
 
 /* what has become of a bind */

@@ -22,9 +22,9 @@ export const configSchema = z.object({
     .default(() => join(natbinderFolder(), "admin.sock"))
     .meta({ description: "Unix socket of `isthmus natbinder`; only its owner and root may open it" }),
   log_level: z.enum(LOG_LEVELS).default("info").meta({ description: "least level that is logged" }),
-  system_wide: z.enum(["off", "cgroup", "sockets"]).default("off").meta({
+  system_wide: z.enum(["auto", "off", "module", "cgroup", "sockets"]).default("auto").meta({
     description:
-      "whose ports are mapped: of programs under `natbinder run`, or of all, seen by eBPF or in the list of sockets",
+      "whose ports are mapped: of programs under `natbinder run`, or of all, seen by the kernel module, by eBPF or in the list of sockets; `auto` is the module where it is loaded",
   }),
   cgroup: z.string().default("").meta({
     description: "the control group that eBPF sees, such as `user.slice`; empty for all",

@@ -7,6 +7,7 @@ import { AskServer } from "./ask-server.ts";
 import type { BindSource } from "./bind-source.ts";
 import { CgroupSource } from "./cgroup-source.ts";
 import type { Config } from "./config.ts";
+import { ModuleSource } from "./module-source.ts";
 import { NatbinderMetrics } from "./natbinder-metrics.ts";
 import { OpenSockets } from "./open-sockets.ts";
 import { PageServer } from "./page-server.ts";
@@ -23,14 +24,26 @@ function policyOf({ dual_stack, exclude, program }: Config): Policy {
 
 /** The ways in for all programs that the configuration asks for, the best first. */
 function sourcesOf(
-  { system_wide, cgroup: group }: Config,
+  { system_wide, cgroup: group, wait_ms }: Config,
   policy: Policy,
   open: OpenSockets,
   logger: Logger,
 ): BindSource[] {
+  const module = new ModuleSource({ policy, waitMs: wait_ms, logger });
+  const cgroup = new CgroupSource({ group, policy, logger });
   const sockets = new SocketsSource({ policy, open, logger });
-  if (system_wide === "cgroup") return [new CgroupSource({ group, policy, logger }), sockets];
-  return system_wide === "sockets" ? [sockets] : [];
+  switch (system_wide) {
+    case "auto":
+      return ModuleSource.isLoaded ? [module] : [];
+    case "module":
+      return [module, cgroup, sockets];
+    case "cgroup":
+      return [cgroup, sockets];
+    case "sockets":
+      return [sockets];
+    case "off":
+      return [];
+  }
 }
 
 /** Runs until it is told to stop. Mappings stay, and are taken up at the next start. */

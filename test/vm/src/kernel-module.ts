@@ -14,9 +14,12 @@ export interface KernelModule {
   readonly log: string;
 }
 
-/** @param name of the folder in kernel/ @throws VmError with what the compiler said */
-export function buildModule(name: string, kernel: Kernel): KernelModule {
-  const folder = join(KERNEL_FOLDER, name);
+/** What the modules of the folders in kernel/ are called. */
+const NAMES = { splice: "ist_splice", natpass: "nat_pass" };
+
+/** @param folderName in kernel/ @throws VmError with what the compiler said */
+export function buildModule(folderName: keyof typeof NAMES, kernel: Kernel): KernelModule {
+  const folder = join(KERNEL_FOLDER, folderName);
   mkdirSync(join(folder, "build"), { recursive: true });
   // Several processes may want it at once.
   const make = ["flock", join(folder, "build/lock"), "make", "--no-print-directory", "-C", folder];
@@ -26,6 +29,7 @@ export function buildModule(name: string, kernel: Kernel): KernelModule {
     { encoding: "utf8", maxBuffer: 64 * 1024 * 1024 },
   );
   const log = stdout + stderr;
-  if (status !== 0) throw new VmError(`kernel/${name} does not build for ${kernel.version}:\n${log}`);
-  return { name: `ist_${name}`, file: join(folder, "build", kernel.version, name, `ist_${name}.ko`), log };
+  if (status !== 0) throw new VmError(`kernel/${folderName} does not build for ${kernel.version}:\n${log}`);
+  const name = NAMES[folderName];
+  return { name, file: join(folder, "build", kernel.version, folderName, `${name}.ko`), log };
 }

@@ -24,9 +24,11 @@ export interface EventListener<F extends FamilySpec> {
   onResynchronise: (reason: LostReason) => void;
 }
 
-export interface FamilyOptions {
+export interface FamilyOptions<F extends FamilySpec = FamilySpec> {
   /** Receive buffer of events, in bytes; by default 4 MiB. */
   eventBufferBytes?: number;
+  /** For events that the kernel sends to the socket of requests alone: to one that has registered there, say. */
+  listener?: EventListener<F>;
 }
 
 /** A generic-netlink family of the running kernel, in the network namespace of the process. */
@@ -38,7 +40,7 @@ export class GenericFamily<F extends FamilySpec> {
   readonly #requests: NetlinkSocket;
   readonly #operations: Map<number, OperationName<F>>;
   readonly #groups: ReadonlyMap<string, number>;
-  readonly #options: FamilyOptions;
+  readonly #options: FamilyOptions<F>;
   readonly #subscriptions = new Set<NetlinkSocket>();
   #closed = false;
 
@@ -47,8 +49,19 @@ export class GenericFamily<F extends FamilySpec> {
    * @throws NetlinkError `ENOENT` when the kernel has no such family, `EPROTO` when its version is another one, `ENOSYS`
    *   without the add-on
    */
-  static async open<F extends FamilySpec>(spec: F, options: FamilyOptions = {}): Promise<GenericFamily<F>> {
-    const socket = new NetlinkSocket({ protocol: NETLINK_GENERIC });
+  static async open<F extends FamilySpec>(spec: F, options: FamilyOptions<F> = {}): Promise<GenericFamily<F>> {
+    const { listener, eventBufferBytes = EVENT_BUFFER_BYTES } = options;
+    let family: GenericFamily<F> | undefined;
+    const socket = new NetlinkSocket({
+      protocol: NETLINK_GENERIC,
+      ...(listener && {
+        receiveBufferBytes: eventBufferBytes,
+        onMessage: (message) => {
+          if (family) family.#event(message, listener);
+        },
+        onLost: (reason) => listener.onResynchronise(reason),
+      }),
+    });
     try {
       const control = new GenericFamily(NLCTRL, NLCTRL_ID, new Map(), socket, {});
       const { familyId, version, mcastGroups = [] } = await control.get("getfamily", { familyName: spec.name });
@@ -56,7 +69,8 @@ export class GenericFamily<F extends FamilySpec> {
         throw NetlinkError.of("EPROTO", `family ${spec.name} has version ${version}, ${spec.version} is expected`);
       }
       const groups = new Map(mcastGroups.map(({ name = "", id = 0 }) => [name, id]));
-      return new GenericFamily(spec, familyId!, groups, socket, options);
+      family = new GenericFamily(spec, familyId!, groups, socket, options);
+      return family;
     } catch (error) {
       socket.close();
       throw error;
@@ -68,7 +82,7 @@ export class GenericFamily<F extends FamilySpec> {
     id: number,
     groups: ReadonlyMap<string, number>,
     requests: NetlinkSocket,
-    options: FamilyOptions,
+    options: FamilyOptions<F>,
   ) {
     this.id = id;
     this.#spec = spec;

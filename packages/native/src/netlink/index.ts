@@ -11,6 +11,7 @@ export {
 } from "./generic-family.ts";
 export * from "./ist.ts";
 export { HEADER_BYTES, type NetlinkMessage } from "./message.ts";
+export * from "./natpass.ts";
 export { type ExtendedAck, NetlinkError, NetlinkFormatError } from "./netlink-error.ts";
 export { type LostReason, type NetlinkRequest, NetlinkSocket, type NetlinkSocketOptions } from "./netlink-socket.ts";
 export { NLCTRL } from "./nlctrl.ts";

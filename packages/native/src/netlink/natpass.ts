@@ -35,7 +35,7 @@ export const NAT_PASS_FAMILY = {
     },
     policy: {
       dualStack: { type: 1, kind: "flag" },
-      wait: { type: 2, kind: "u32", min: 1, max: 500 },
+      wait: { type: 2, kind: "u32", min: 1, max: 10000 },
       exclusion: { type: 3, kind: "nest", of: "exclusion", multi: true },
     },
     port: {
@@ -56,8 +56,10 @@ export const NAT_PASS_FAMILY = {
 /** ports below are never reported */
 export const NAT_PASS_FIRST_PORT = 1024;
 
-/** the longest that a bind waits for its answer */
-export const NAT_PASS_MAX_WAIT_MS = 500;
+/** how long a bind waits for its answer, unless the policy says otherwise */
+export const NAT_PASS_WAIT_MS = 500;
+
+export const NAT_PASS_MAX_WAIT_MS = 10000;
 
 export const NAT_PASS_MAX_EXCLUSIONS = 256;
 
@@ -84,7 +86,7 @@ export interface NatPassExclusion {
 export interface NatPassPolicy {
   /** those of IPv6 sockets that take IPv4 too */
   dualStack?: boolean | undefined;
-  /** milliseconds that a bind waits; the longest when absent */
+  /** milliseconds that a bind waits at most; 500 when absent */
   wait?: number | undefined;
   exclusion?: NatPassExclusion[] | undefined;
 }
