@@ -13,7 +13,7 @@ if ! is_root && [ "${CI:-}" = true ]; then
   exit 1
 fi
 # Real programs for the end-to-end tests.
-TEST_PACKAGES="nginx-light openssh-server openssh-client redis-server redis-tools exim4-daemon-light bind9-dnsutils dnsmasq-base iperf3 chromium shellcheck miniupnpd miniupnpd-nftables rtorrent transmission-daemon"
+TEST_PACKAGES="nginx-light openssh-server openssh-client redis-server redis-tools exim4-daemon-light bind9-dnsutils dnsmasq-base iperf3 chromium shellcheck miniupnpd miniupnpd-nftables runc rtorrent transmission-daemon"
 # In virtual machines: a second kernel, and offloads that are switched off.
 MACHINE_PACKAGES="$VM_PACKAGES linux-image-6.12-amd64 linux-headers-6.12-amd64 ethtool sparse"
 # What else kernel/check.sh needs for all that it checks.

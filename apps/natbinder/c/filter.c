@@ -23,6 +23,11 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
+bool is_bind(const struct seccomp_data *call)
+{
+	return call->arch == OWN_ARCH && call->nr == SYS_bind;
+}
+
 static int install(struct sock_fprog *program)
 {
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;

@@ -32,7 +32,9 @@
 
 static const char usage[] =
 	"usage: natbinder run [--socket PATH] [--wait MS] [--] PROGRAM [ARGUMENTS]\n"
-	"Runs a program whose ports are mapped on the gateway.\n";
+	"Runs a program whose ports are mapped on the gateway.\n"
+	"       natbinder containers [--socket PATH] [--wait MS] PATH\n"
+	"Does the same for containers whose runtime calls at that Unix socket.\n";
 
 /* Ends as the program has ended. */
 static _Noreturn void end_like(int status)
@@ -146,11 +148,13 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "socket", required_argument, NULL, 's' },
 		{ "wait", required_argument, NULL, 'w' },
+		{ "containers", no_argument, NULL, 'c' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	const char *socket = getenv(SOCKET_VARIABLE);
 	const char *wait = getenv(WAIT_VARIABLE);
+	bool for_containers = false;
 	unsigned int wait_ms;
 	sigset_t before, all;
 	int pair[2], option, signals, keep[2];
@@ -165,16 +169,21 @@ int main(int argc, char **argv)
 			socket = optarg;
 		} else if (option == 'w') {
 			wait = optarg;
+		} else if (option == 'c') {
+			for_containers = true;
 		} else {
 			fputs(usage, stderr);
 			return STATUS_USAGE;
 		}
 	}
-	if (optind == argc || !read_wait(wait, &wait_ms)) {
+	if (optind == argc || (for_containers && optind != argc - 1) ||
+	    !read_wait(wait, &wait_ms)) {
 		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
 	socket = socket && *socket ? socket : NULL;
+	if (for_containers)
+		serve_containers(argv[optind], socket, wait_ms);
 	if (is_covered(socket, wait_ms))
 		become(argv + optind);
 	/* None gets lost between here and the program. */

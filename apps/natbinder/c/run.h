@@ -26,6 +26,8 @@ void close_all_but(const int *keep, size_t count);
 
 /* The filter (filter.c). */
 
+/* Another filter may have other calls wait as well. */
+bool is_bind(const struct seccomp_data *call);
 /*
  * From now on each bind() of this process and of all that it starts waits for
  * a word from whoever has the returned descriptor. Returns -errno: -EBUSY
@@ -87,5 +89,14 @@ struct program_event {
  */
 _Noreturn void supervise(int launcher, const char *socket, unsigned int wait_ms,
 			 char **command, const void *signal_mask);
+/* The same for programs that somebody else has started: of a container. */
+_Noreturn void answer_for(int listener, const char *socket,
+			  unsigned int wait_ms);
+
+/* Containers (containers.c). */
+
+/* Answers for the containers whose runtimes call at the Unix socket @path. */
+_Noreturn void serve_containers(const char *path, const char *socket,
+				unsigned int wait_ms);
 
 #endif

@@ -136,7 +136,8 @@ static bool pass_on(struct waiting *one)
 {
 	int fds[2];
 
-	if (!read_target(state.listener, state.call, state.network,
+	if (!is_bind(&state.call->data) ||
+	    !read_target(state.listener, state.call, state.network,
 			 &one->target))
 		return false;
 	if (state.daemon < 0)
@@ -340,6 +341,26 @@ static void find_network(void)
 		state.network = network_of(fd);
 		close(fd);
 	}
+}
+
+void answer_for(int listener, const char *socket, unsigned int wait_ms)
+{
+	int keep[2];
+
+	state.listener = listener;
+	state.launcher = -1;
+	state.socket = socket;
+	state.wait_ms = wait_ms;
+	/* There is no program of ours whose end is to be told. */
+	state.ended = true;
+	allocate();
+	ignore_signals();
+	keep[0] = state.signals;
+	keep[1] = listener;
+	close_all_but(keep, 2);
+	let_go_of_terminal();
+	find_network();
+	serve();
 }
 
 void supervise(int launcher, const char *socket, unsigned int wait_ms,

@@ -70,10 +70,20 @@ program
   .argument("<program>", "as it would be started without")
   .argument("[arguments...]", "those of the program")
   .allowUnknownOption()
-  .action(() => {
-    // A program sees the limits and signals of who starts it, which Node changes for its own children.
-    const isBuilt = existsSync(new URL("../build/natbinder-run", import.meta.url));
-    throw new Error(isBuilt ? "'natbinder run' is started by bin/natbinder" : "'natbinder run' was not built here");
-  });
+  .action(notHere);
+
+program
+  .command("containers")
+  .description("do as 'run' for containers, whose runtime (runc) is told in its configuration to ask here")
+  .option("--socket <path>", "where natbinder is asked (default: this host's, then this user's)")
+  .option("--wait <ms>", "what programs may wait in bind() (default: 500)")
+  .argument("<path>", "Unix socket at which the runtime asks; only its owner may open it")
+  .action(notHere);
+
+/** A program sees the limits and signals of who starts it, which Node changes for its own children. */
+function notHere(): never {
+  const isBuilt = existsSync(new URL("../build/natbinder-run", import.meta.url));
+  throw new Error(isBuilt ? "this is started by bin/natbinder" : "this was not built here: there is no C compiler");
+}
 
 await runCommandLine(program);

@@ -1,11 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { SocketDoor } from "@isthmus/native/sockets";
 import { readAskRequest, writeAskReply } from "@isthmus/protocol";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { cannotRun, freshPort, listener, newFolder, RUN, RunProgram, skipAll } from "./natbinder-at.ts";
+import { cannotRun, freshPort, listener, newFolder, PlainProgram, RUN, RunProgram, skipAll } from "./natbinder-at.ts";
 
 // A process takes its time to start where others are at work.
 vi.setConfig({ testTimeout: 60_000 });
@@ -159,11 +160,27 @@ describe("natbinder run", () => {
     await expect.poll(isAlive, WAIT).toBe(false);
   });
 
-  it.each([[[]], [["--unknown", "true"]], [["--wait", "soon", "true"]]])("%j is no way to call it", (args) => {
-    const { status, stderr } = spawnSync(RUN, args, { encoding: "utf8" });
-    expect({ status, stderr }).toEqual({
-      status: 2,
-      stderr: expect.stringContaining("usage: natbinder run") as string,
-    });
+  it("answers for no container where none is handed over, and goes on", async () => {
+    const path = join(newFolder(), "containers");
+    const agent = new PlainProgram([RUN, "--containers", path]);
+    for (const said of ["", "garbage", '{"fds":["seccompFd"]}']) {
+      await expect.poll(() => existsSync(path), WAIT).toBe(true);
+      const before = agent.output.length;
+      connect(path).end(said);
+      await expect.poll(() => agent.output.slice(before), WAIT).toBe("natbinder: what came was no container\n");
+    }
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(agent.child.exitCode).toBeNull();
   });
+
+  it.each([[[]], [["--unknown", "true"]], [["--containers", "one", "two"]], [["--wait", "soon", "true"]]])(
+    "%j is no way to call it",
+    (args) => {
+      const { status, stderr } = spawnSync(RUN, args, { encoding: "utf8" });
+      expect({ status, stderr }).toEqual({
+        status: 2,
+        stderr: expect.stringContaining("usage: natbinder run") as string,
+      });
+    },
+  );
 });

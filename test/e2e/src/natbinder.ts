@@ -73,6 +73,11 @@ export class Natbinder {
     return ["sh", LAUNCHER, "run", "--socket", this.socket, "--"];
   }
 
+  /** Arguments of `sh` before the socket at which runtimes of containers ask. */
+  get containersCommand(): string[] {
+    return [LAUNCHER, "containers", "--socket", this.socket];
+  }
+
   /** A program of an ordinary user whose binds natbinder sees: under `natbinder run`, unless it sees those of all. */
   run(command: string, args: string[] = [], options: { env?: NodeJS.ProcessEnv; ends?: boolean } = {}): Program {
     const [file = "", ...rest] = [...(this.#systemWide ? [] : this.runCommand), command, ...args];
@@ -120,14 +125,16 @@ export class Natbinder {
     return JSON.parse(await this.node.read("curl", args)) as T;
   }
 
-  /** Waits until the ports in that state are these: `tcp 10000`. */
+  /** Waits until the ports that are mapped, or may be still, are these: `tcp 10000`. */
   async portsAre(wanted: readonly string[], timeoutMs = 10_000): Promise<void> {
     let last: string[] = [];
     await until(
       `mapped: ${wanted.join(", ")}`,
       async () => {
         const { ports } = await this.status();
-        last = ports.filter(({ state }) => state === "mapped").map(({ protocol, port }) => `${protocol} ${port}`);
+        last = ports
+          .filter(({ state }) => state === "mapped" || state === "leaving")
+          .map(({ protocol, port }) => `${protocol} ${port}`);
         return last.sort().join() === [...wanted].sort().join() || undefined;
       },
       timeoutMs,
