@@ -14,7 +14,7 @@ case " $* " in
   *" relay"* | *" thesis"*) needs_vm=1 ;;
 esac
 # shellcheck disable=SC2086 # lists of words
-install_packages $BUILD_PACKAGES $LAB_PACKAGES iperf3 haproxy openssh-client openssh-server ${needs_vm:+$VM_PACKAGES}
+install_packages $BUILD_PACKAGES $BPF_PACKAGES $LAB_PACKAGES miniupnpd miniupnpd-nftables iperf3 haproxy openssh-client openssh-server ${needs_vm:+$VM_PACKAGES}
 install_node_packages
 build
 exec node test/lab/dist/enter.js node test/bench/dist/main.js "$@"

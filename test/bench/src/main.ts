@@ -4,6 +4,7 @@ import { loadavg } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Command, CommanderError } from "commander";
 import { describeMachine } from "./machine.ts";
+import { binds } from "./measures/binds.ts";
 import { broker } from "./measures/broker.ts";
 import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
@@ -39,7 +40,7 @@ function alone(measure: Measure): MeasureSet {
 
 const SETS: readonly MeasureSet[] = [
   END_TO_END,
-  ...[relayLarge, relaySmall, relayPackets, relayMemory, thesisCounted, thesisLoss, thesisSmall].map(alone),
+  ...[binds, relayLarge, relaySmall, relayPackets, relayMemory, thesisCounted, thesisLoss, thesisSmall].map(alone),
 ];
 const MEASURES = SETS.flatMap(({ measures }) => measures);
 /** One name for several. */
