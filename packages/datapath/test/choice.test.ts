@@ -27,6 +27,11 @@ it("is nothing else than what is asked for", async () => {
   await expect(opened("kernel")).rejects.toThrow(cannot + why);
 });
 
+it("is no BPF program where that cannot be, and says why", async () => {
+  const reason = "the BPF data path cannot be used: the programs take ports on all addresses, and data_path.addresses";
+  await expect(opened("ebpf", ["127.0.0.1"])).rejects.toThrow(reason);
+});
+
 it("is user space for cells on some addresses alone", async () => {
   const reason = `${cannot}the module takes ports on all addresses, and data_path.addresses names some`;
   expect(await opened("auto", ["127.0.0.1"])).toEqual({ name: "userspace", reason });

@@ -83,10 +83,14 @@ export const relayConfig = z.object({
     .meta({ description: "invite of an ISB, used once: the ISB is then kept in the data folder" }),
   data_path: z
     .object({
-      driver: z.enum(DRIVERS).default("auto").meta({
-        description:
-          "what moves the bytes: the kernel's module (kernel), this process (userspace), or the best that runs here (auto)",
-      }),
+      driver: z
+        .enum(DRIVERS)
+        .default("auto")
+        .meta({
+          description:
+            "what moves the bytes: the kernel's module (kernel), BPF programs (ebpf), this process (userspace), or the " +
+            "module where the host has it and else this process (auto)",
+        }),
       addresses: z
         .array(ipAddress)
         .max(8)

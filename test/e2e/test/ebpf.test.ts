@@ -153,26 +153,27 @@ describe("the control plane", () => {
     expect(await ist.status()).toContain("data path  ebpf: the configuration asks for it\n");
   });
 
-  it("attaches the programs again when somebody took them off", async () => {
-    const started = await echoes();
+  it("attaches the programs again when somebody took them off: cells work again", async () => {
     const { output } = deployment.ist.program;
     const from = output.position;
-    await relay.script("for device in $(ls /sys/class/net); do tc qdisc del dev $device clsact 2>/dev/null; done; true");
+    const devices = (await relay.script("ip -o link | cut -d: -f2 | cut -d@ -f1")).trim().split(/\s+/);
+    for (const device of devices) await relay.script(`tc qdisc del dev ${device} clsact`);
     await deployment.ist.program.waitForOutput(/takes packets of this interface/, 20_000, from);
-    await allWhole(started);
+    for (const kind of KINDS) await meetsAtCell(kind);
   });
 
-  it("refuses a second IST, and an interface whose packets another program filters, and says why", async () => {
-    const args = [appProgram("ist"), "--data", join(relay.folder, "second"), "--port", "9999", "--data-path", "ebpf"];
-    const second = await relay.run(NODE, [...args, "--admin-listen", "127.0.0.1:9999"], { timeoutMs: 30_000 });
-    expect(second.code).toBe(1);
-    expect(second.stderr).toContain("the BPF data path cannot be used: another IST uses the BPF data path");
-
-    const isb = deployment.isb.node;
-    await isb.script("tc qdisc add dev lo clsact && tc filter add dev lo ingress matchall action ok");
-    const other = await isb.run(NODE, [...args, "--admin-listen", "127.0.0.1:9999"], { timeoutMs: 30_000 });
-    await isb.script("tc qdisc del dev lo clsact");
-    expect(other.stderr).toContain("another program filters the incoming packets of interface lo (tc)");
+  it("does not start where another program filters an interface's packets, and says why", async () => {
+    const { node } = deployment.isb;
+    await node.script("tc qdisc add dev lo clsact && tc filter add dev lo ingress bpf bytecode '1,6 0 0 0'");
+    const args = [appProgram("ist"), "--data", join(node.folder, "other"), "--name", "other", "--data-path", "ebpf"];
+    const { code, stderr } = await node.run(NODE, args, { timeoutMs: 30_000 });
+    await node.script("tc qdisc del dev lo clsact");
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: expect.stringContaining(
+        "the BPF data path cannot be used: another program filters the incoming packets of interface lo (tc)\n",
+      ),
+    });
   });
 });
 

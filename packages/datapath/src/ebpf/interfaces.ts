@@ -13,6 +13,7 @@ const RTM_GETLINK = 18;
 const RTM_GETADDR = 22;
 const RTM_GETTFILTER = 46;
 const RTNLGRP_LINK = 1;
+const RTNLGRP_TC = 4;
 const RTNLGRP_IPV4_IFADDR = 5;
 const RTNLGRP_IPV6_IFADDR = 9;
 const IFINFOMSG_BYTES = 16;
@@ -45,7 +46,7 @@ export interface Filter {
   readonly programId?: number;
 }
 
-/** The interfaces and addresses of the network namespace that this process is in. */
+/** The interfaces of the network namespace that this process is in, with their addresses and filters. */
 export class Interfaces {
   readonly #socket: NetlinkSocket;
   readonly #events: NetlinkSocket;
@@ -61,7 +62,7 @@ export class Interfaces {
       }, SETTLE_MS);
     };
     this.#events = new NetlinkSocket({ protocol: NETLINK_ROUTE, onMessage: changed, onLost: changed });
-    for (const group of [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]) this.#events.join(group);
+    for (const group of [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]) this.#events.join(group);
   }
 
   /** Those with Ethernet's header that are no part of another one, and the loopback device. @throws NetlinkError */
