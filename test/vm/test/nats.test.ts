@@ -1,16 +1,6 @@
-import { buildModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
+import { kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { RelayHosts } from "./relay-hosts.ts";
-
-/** A module is compiled, a machine boots, beside whatever else this host does. */
-const SET_UP_MS = 600_000;
-
-const FAMILIES = [
-  [4, 4],
-  [6, 6],
-  [4, 6],
-  [6, 4],
-] as const;
+import { ALL_FAMILIES, bootRelay, type RelayHosts } from "./relay-hosts.ts";
 
 /** What many an administrator has; it must not see anything wrong in splices, nor in errors about them. */
 function firewall(name: string): string {
@@ -27,18 +17,15 @@ describe.each(kernelsUnderTest())("ist_splice between two NATs on $version", (ke
   let hosts: RelayHosts;
 
   beforeAll(async () => {
-    const module = buildModule("splice", kernel);
-    vm = await VirtualMachine.boot({ kernel });
-    await vm.load(module);
-    hosts = await RelayHosts.on(vm, { behindNats: true });
+    ({ vm, hosts } = await bootRelay(kernel, { behindNats: true }));
     await hosts.on("i", firewall("guard"));
-  }, SET_UP_MS);
+  });
 
   afterAll(async () => {
     await vm?.stop();
   });
 
-  it.each(FAMILIES)("passes a Passive Splice of IPv%i and IPv%i", async (...families) => {
+  it.each(ALL_FAMILIES)("passes a Passive Splice of IPv%i and IPv%i", async (...families) => {
     const { id, ports } = await hosts.cell();
     await hosts.transfer(ports, { families, bytes: 2_000_000 });
     const splices = await hosts.istctl(`splices ${id}`);
@@ -79,10 +66,13 @@ describe.each(kernelsUnderTest())("ist_splice between two NATs on $version", (ke
     expect(output).toContain(`10.2.0.3:${port}>10.2.0.1:${learned}`);
   });
 
-  it.concurrent.each(FAMILIES)("passes datagrams of 3,000 bytes in fragments, IPv%i and IPv%i", async (...families) => {
-    const [atA, atB] = await hosts.datagrams((await hosts.cell()).ports, 3000, { families });
-    expect(Math.min(atA, atB)).toBeGreaterThanOrEqual(10);
-  });
+  it.concurrent.each(ALL_FAMILIES)(
+    "passes datagrams of 3,000 bytes in fragments, IPv%i and IPv%i",
+    async (...families) => {
+      const [atA, atB] = await hosts.datagrams((await hosts.cell()).ports, 3000, { families });
+      expect(Math.min(atA, atB)).toBeGreaterThanOrEqual(10);
+    },
+  );
 
   it.concurrent("passes datagrams of 6 KB in fragments", async () => {
     const [atA, atB] = await hosts.datagrams((await hosts.cell()).ports, 6144);
@@ -96,24 +86,13 @@ describe.each(kernelsUnderTest())("ist_splice between two NATs on $version", (ke
 
   it("tells a second client at once that the first one gave up, and the next pair succeeds", async () => {
     const { ports } = await hosts.cell();
-    const { a, b } = hosts.addresses;
-    const { output } = await vm.run(`
-      ip netns exec a timeout 1 ${vm.guestShare}/leg tcp ${a.v4} 0 ${a.ist4} ${ports[0]} 10 1 10 2
-      ip netns exec b timeout 20 ${vm.guestShare}/leg tcp ${b.v4} 0 ${b.ist4} ${ports[1]} 10 2 10 1
-      echo status $?
-    `);
-    expect(output).toMatch(/Connection (reset by peer|refused)\nstatus 2/);
+    expect(await hosts.meetOneThatGaveUp(ports)).toMatch(/Connection (reset by peer|refused)\nstatus 2/);
     await hosts.transfer(ports, { bytes: 10_000 });
   });
 
   it("tells a sender of datagrams that nobody listens any more", async () => {
     const { ports } = await hosts.cell();
-    const { a, b } = hosts.addresses;
-    const [said] = await hosts.legs(
-      `udp ${a.v4} 0 ${a.ist4} ${ports[0]} 60 100 8`,
-      `udp ${b.v4} 0 ${b.ist4} ${ports[1]} 20 100 2`,
-    );
-    expect(said).toMatch(/errors [1-9]\d* \(Connection refused\)/);
+    expect(await hosts.outliveListener(ports)).toMatch(/errors [1-9]\d* \(Connection refused\)/);
   });
 
   it.each([
@@ -181,9 +160,6 @@ describe.each(kernelsUnderTest())("ist_splice between two NATs on $version", (ke
 
   it("leaves no wrong checksum and no complaint of the kernel behind", async () => {
     expect(await hosts.checksumErrors()).toBe(0);
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(await vm.leaks()).toBe("");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });

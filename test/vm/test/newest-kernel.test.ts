@@ -1,23 +1,17 @@
-import { buildModule, installedKernels, VirtualMachine } from "@isthmus/vm";
+import { installedKernels, type KernelModule, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { RelayHosts, SOURCES } from "./relay-hosts.ts";
-
-const SET_UP_MS = 600_000;
+import { bootRelay, type RelayHosts, SOURCES } from "./relay-hosts.ts";
 
 const newest = installedKernels().at(-1)!;
 
 describe(`ist_splice on ${newest?.version}`, () => {
+  let module: KernelModule;
   let vm: VirtualMachine;
   let hosts: RelayHosts;
-  let compiler: string;
 
   beforeAll(async () => {
-    const module = buildModule("splice", newest);
-    compiler = module.log;
-    vm = await VirtualMachine.boot({ kernel: newest });
-    await vm.load(module);
-    hosts = await RelayHosts.on(vm);
-  }, SET_UP_MS);
+    ({ module, vm, hosts } = await bootRelay(newest));
+  });
 
   afterAll(async () => {
     await vm?.stop();
@@ -25,7 +19,7 @@ describe(`ist_splice on ${newest?.version}`, () => {
 
   it("is another kernel than the one of all the other tests, and compiles without a warning", () => {
     expect(installedKernels().length).toBeGreaterThan(1);
-    expect(compiler.split("\n").filter((line) => /warning|error/i.test(line))).toEqual([]);
+    expect(module.log.split("\n").filter((line) => /warning|error/i.test(line))).toEqual([]);
   });
 
   it("passes TCP and UDP, of one family and of both, and is unloaded", async () => {
@@ -37,8 +31,6 @@ describe(`ist_splice on ${newest?.version}`, () => {
     expect(Math.min(atA, atB)).toBeGreaterThanOrEqual(10);
     expect(await hosts.istctl("allocs")).toContain("cells=2");
     expect(await hosts.checksumErrors()).toBe(0);
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });

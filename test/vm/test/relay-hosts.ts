@@ -1,11 +1,20 @@
-import { execFileSync } from "node:child_process";
-import { join, resolve } from "node:path";
-import type { VirtualMachine } from "@isthmus/vm";
+import { resolve } from "node:path";
+import { buildModule, type Kernel, type KernelModule, VirtualMachine, type VirtualMachineOptions } from "@isthmus/vm";
 
 const TOOLS = resolve(import.meta.dirname, "../../../kernel/splice/test");
 const TOOL_NAMES = ["istctl", "leg", "wire"];
 /** Where they are in the guest's memory: from the host's files each start would take much longer. */
 const BIN = "/tmp/relay-tools";
+
+/** Of the ends of a splice. */
+export type Families = readonly [a: 4 | 6, b: 4 | 6];
+
+export const ALL_FAMILIES = [
+  [4, 4],
+  [6, 6],
+  [4, 6],
+  [6, 4],
+] as const satisfies readonly Families[];
 
 /**
  * Three hosts in a virtual machine: `a` and `b` reach nobody but the relay `i`, and each other through it only.
@@ -109,6 +118,45 @@ NFT
 done
 `;
 
+function sourceOf(tool: string): string {
+  return resolve(TOOLS, `${tool}.c`);
+}
+
+export interface RelayMachineOptions extends Pick<VirtualMachineOptions, "memoryMiB" | "countInstructions"> {
+  behindNats?: boolean;
+  /** Further tools, in the folder that the machine shares. */
+  tools?: readonly string[];
+  /** Each kind of object has a cache of its own, so that it can be counted. */
+  countsObjects?: boolean;
+}
+
+export interface RelayMachine {
+  readonly module: KernelModule;
+  readonly vm: VirtualMachine;
+  readonly hosts: RelayHosts;
+}
+
+/** Boots a machine with the module and the hosts. */
+export async function bootRelay(
+  kernel: Kernel,
+  { behindNats, tools = [], countsObjects, ...options }: RelayMachineOptions = {},
+): Promise<RelayMachine> {
+  const module = buildModule("splice", kernel);
+  const vm = await VirtualMachine.boot({
+    kernel,
+    kernelArguments: countsObjects ? ["slab_nomerge"] : [],
+    ...options,
+  });
+  try {
+    await vm.load(module);
+    vm.compile(...tools.map(sourceOf));
+    return { module, vm, hosts: await RelayHosts.on(vm, { behindNats }) };
+  } catch (error) {
+    await vm.stop();
+    throw error;
+  }
+}
+
 /** The hosts and the tools that run on them. */
 export class RelayHosts {
   readonly vm: VirtualMachine;
@@ -126,9 +174,7 @@ export class RelayHosts {
   }
 
   static async on(vm: VirtualMachine, { behindNats = false } = {}): Promise<RelayHosts> {
-    for (const tool of TOOL_NAMES) {
-      execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", join(vm.share, tool), join(TOOLS, `${tool}.c`)]);
-    }
+    vm.compile(...TOOL_NAMES.map(sourceOf));
     const script = `
       mkdir -p ${BIN} && cp ${TOOL_NAMES.map((tool) => `${vm.guestShare}/${tool}`).join(" ")} ${BIN}
       ${behindNats ? BEHIND_NATS : PLAIN}
@@ -139,6 +185,14 @@ export class RelayHosts {
 
   async remove(): Promise<void> {
     await this.vm.check("for host in $(ls /run/netns); do ip netns del $host; done");
+  }
+
+  /** Removes the hosts and the module. @returns what the kernel has complained of, and memory that was left */
+  async unload(): Promise<string[]> {
+    await this.remove();
+    await this.vm.check("/sbin/rmmod ist_splice");
+    const leaks = await this.vm.leaks();
+    return [...(leaks === "" ? [] : [leaks]), ...this.vm.complaints()];
   }
 
   /** Asks the module on the relay. @throws VmError with the kernel's text */
@@ -172,6 +226,13 @@ export class RelayHosts {
     return Object.fromEntries(words.map((word) => word.split("=") as [string, string]));
   }
 
+  /** A leg as words of `leg`: a host's address and port (0 is any), and those of the relay that it connects to. */
+  way(side: 0 | 1, ports: readonly [number, number], family: 4 | 6 = 4, from = 0): string {
+    const { v4, v6, ist4, ist6 } = side === 0 ? this.addresses.a : this.addresses.b;
+    const [own, ist] = family === 4 ? [v4, ist4] : [v6, ist6];
+    return `${own} ${from} ${ist} ${ports[side]}`;
+  }
+
   on(host: "a" | "q" | "i" | "r" | "b", script: string): Promise<string> {
     return this.vm.check(`ip netns exec ${host} sh -e <<'END'\n${script}\nEND\n`);
   }
@@ -196,10 +257,9 @@ export class RelayHosts {
     { families = [4, 4], bytes = 2_000_000, from = [0, 0], words = ["", ""], delayMs = 100 }: TransferOptions = {},
   ): Promise<[string, string]> {
     const leg = (side: 0 | 1): string => {
-      const host = side === 0 ? this.addresses.a : this.addresses.b;
-      const [own, ist] = families[side] === 4 ? [host.v4, host.ist4] : [host.v6, host.ist6];
       const seeds = side === 0 ? [11, 22] : [22, 11];
-      return `tcp ${own} ${from[side]} ${ist} ${ports[side]} ${bytes} ${seeds[0]} ${bytes} ${seeds[1]} ${words[side]}`;
+      const way = this.way(side, ports, families[side], from[side]);
+      return `tcp ${way} ${bytes} ${seeds[0]} ${bytes} ${seeds[1]} ${words[side]}`;
     };
     return this.legs(leg(0), leg(1), delayMs);
   }
@@ -208,15 +268,30 @@ export class RelayHosts {
   async datagrams(
     ports: readonly [number, number],
     size: number,
-    { families = [4, 4], enough = 10 }: { families?: readonly [4 | 6, 4 | 6]; enough?: number } = {},
+    { families = [4, 4], enough = 10 }: { families?: Families; enough?: number } = {},
   ): Promise<[number, number]> {
-    const leg = (side: 0 | 1): string => {
-      const host = side === 0 ? this.addresses.a : this.addresses.b;
-      const [own, ist] = families[side] === 4 ? [host.v4, host.ist4] : [host.v6, host.ist6];
-      return `udp ${own} 0 ${ist} ${ports[side]} 600 ${size} 60 ${enough}`;
-    };
+    const leg = (side: 0 | 1): string => `udp ${this.way(side, ports, families[side])} 600 ${size} 60 ${enough}`;
     const outputs = await this.legs(leg(0), leg(1));
     return outputs.map((output) => Number(/received (\d+)/.exec(output)![1])) as [number, number];
+  }
+
+  /** A first client gives up before its peer comes. @returns what is said until that one has ended, and its status */
+  async meetOneThatGaveUp(ports: readonly [number, number]): Promise<string> {
+    const { output } = await this.vm.run(`
+      ip netns exec a timeout 1 ${BIN}/leg tcp ${this.way(0, ports)} 10 1 10 2
+      ip netns exec b timeout 20 ${BIN}/leg tcp ${this.way(1, ports)} 10 2 10 1
+      echo status $?
+    `);
+    return output;
+  }
+
+  /** Both send datagrams, and `b` ends long before `a`. @returns what `a` said */
+  async outliveListener(ports: readonly [number, number], families: Families = [4, 4]): Promise<string> {
+    const [a] = await this.legs(
+      `udp ${this.way(0, ports, families[0])} 60 100 8`,
+      `udp ${this.way(1, ports, families[1])} 20 100 2`,
+    );
+    return a;
   }
 
   /**
@@ -257,7 +332,7 @@ export class RelayHosts {
 }
 
 export interface WireOptions {
-  families?: readonly [4 | 6, 4 | 6];
+  families?: Families;
   words?: string;
 }
 
@@ -268,7 +343,7 @@ export interface Cell {
 }
 
 export interface TransferOptions {
-  families?: readonly [4 | 6, 4 | 6];
+  families?: Families;
   /** In each direction. */
   bytes?: number;
   /** Source ports; 0 is any. */

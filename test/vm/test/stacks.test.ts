@@ -1,16 +1,6 @@
-import { buildModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
+import { kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { HOSTS, RelayHosts } from "./relay-hosts.ts";
-
-/** A module is compiled, a machine boots, beside whatever else this host does. */
-const SET_UP_MS = 600_000;
-
-const FAMILIES = [
-  [4, 4],
-  [6, 6],
-  [4, 6],
-  [6, 4],
-] as const;
+import { ALL_FAMILIES, bootRelay, type RelayHosts } from "./relay-hosts.ts";
 
 /** tcpi_options of <linux/tcp.h>. */
 const TIMESTAMPS = 1;
@@ -33,11 +23,8 @@ describe.each(kernelsUnderTest())("ist_splice between Linux stacks on $version",
   let hosts: RelayHosts;
 
   beforeAll(async () => {
-    const module = buildModule("splice", kernel);
-    vm = await VirtualMachine.boot({ kernel });
-    await vm.load(module);
-    hosts = await RelayHosts.on(vm);
-  }, SET_UP_MS);
+    ({ vm, hosts } = await bootRelay(kernel));
+  });
 
   afterAll(async () => {
     await vm?.stop();
@@ -168,12 +155,7 @@ NFT`,
 
     it("with a first client that gave up fails at once, and the next one succeeds", async () => {
       const { ports } = await hosts.cell();
-      const { output } = await vm.run(`
-        ip netns exec a timeout 1 ${vm.guestShare}/leg tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 10 1 10 2
-        ip netns exec b timeout 20 ${vm.guestShare}/leg tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 10 2 10 1
-        echo status $?
-      `);
-      expect(output).toMatch(/Connection (reset by peer|refused)\nstatus 2/);
+      expect(await hosts.meetOneThatGaveUp(ports)).toMatch(/Connection (reset by peer|refused)\nstatus 2/);
       await hosts.transfer(ports, { bytes: 10_000 });
     });
   });
@@ -184,23 +166,35 @@ NFT`,
       ["b", "300000 2 0 1", "0 1 300000 2 half"],
     ])("of %s's stream leaves the other direction open", async (_, a, b) => {
       const { ports } = await hosts.cell();
-      await hosts.legs(`tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} ${a}`, `tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} ${b}`);
+      await hosts.legs(`tcp ${hosts.way(0, ports)} ${a}`, `tcp ${hosts.way(1, ports)} ${b}`);
     });
 
     it("of both streams at once is one of both", async () => {
       const { id, ports } = await hosts.cell();
-      // FINs cross on a path where b hears everything a second later.
-      await hosts.on("r", "tc qdisc add dev r1 root netem delay 1s; tc qdisc add dev r0 root netem delay 1s");
-      await hosts.legs(
-        `tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 0 1 0 2 wait 2500`,
-        `tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 0 2 0 1 wait 2000`,
+      const go = `/tmp/go-${id}`;
+      const legs = hosts.legs(
+        `tcp ${hosts.way(0, ports)} 0 1 0 2 go ${go}`,
+        `tcp ${hosts.way(1, ports)} 0 2 0 1 go ${go}`,
       );
-      await hosts.on("r", "tc qdisc del dev r1 root; tc qdisc del dev r0 root");
+      await vm.check(
+        `until ip netns exec i ${vm.guestShare}/istctl splices ${id} | grep -q state=3; do sleep 0.1; done`,
+      );
+      // Nobody hears the other's FIN within 3 s, in which both have sent theirs.
+      await hosts.on("r", "tc qdisc add dev r1 root netem delay 3s; tc qdisc add dev r0 root netem delay 3s");
+      await vm.check(`touch ${go}`);
+      await legs;
       const waiting = (host: "a" | "b", port: number): Promise<string> =>
-        hosts.on(host, `ss -Htan state time-wait '( dport = :${port} )'`);
+        hosts.on(
+          host,
+          `for try in $(seq 100); do
+            ss -Htan state time-wait '( dport = :${port} )' | grep . && break
+            sleep 0.2
+          done`,
+        );
       // Only whoever sent the last FIN leaves at once; when they cross, nobody does.
       expect(await waiting("a", ports[0])).toContain("10.1.0.1");
       expect(await waiting("b", ports[1])).toContain("10.2.0.1");
+      await hosts.on("r", "tc qdisc del dev r1 root; tc qdisc del dev r0 root");
       expect(await hosts.istctl(`splices ${id}`)).toMatch(/ state=5 reason=1 /);
     });
 
@@ -210,8 +204,8 @@ NFT`,
     ])("by RST of %s is one by RST for the other", async (_, a, b) => {
       const { id, ports } = await hosts.cell();
       const { output } = await vm.run(`
-        ip netns exec a ${vm.guestShare}/leg tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} ${a} &
-        ip netns exec b ${vm.guestShare}/leg tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} ${b}
+        ip netns exec a ${vm.guestShare}/leg tcp ${hosts.way(0, ports)} ${a} &
+        ip netns exec b ${vm.guestShare}/leg tcp ${hosts.way(1, ports)} ${b}
         wait
       `);
       expect(output).toMatch(/Connection reset by peer/);
@@ -253,32 +247,21 @@ END
   it("holds a sender back while the receiver does not read, and lets it probe", async () => {
     const { ports } = await hosts.cell();
     const before = await counter("a", "TcpExtTCPWinProbe");
-    await hosts.legs(
-      `tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 200000 1 0 2`,
-      `tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 0 2 200000 1 pause 3000`,
-    );
+    await hosts.legs(`tcp ${hosts.way(0, ports)} 200000 1 0 2`, `tcp ${hosts.way(1, ports)} 0 2 200000 1 pause 3000`);
     expect(await counter("a", "TcpExtTCPWinProbe")).toBeGreaterThan(before);
     expect(await counter("b", "TcpExtTCPToZeroWindowAdv")).toBeGreaterThan(0);
   });
 
-  it.concurrent.each(FAMILIES)(
+  it.concurrent.each(ALL_FAMILIES)(
     "tells a sender of datagrams that nobody listens any more, IPv%i and IPv%i",
     async (...families) => {
       const { ports } = await hosts.cell();
-      const own = families.map((family, side) => {
-        const host = side === 0 ? HOSTS.a : HOSTS.b;
-        return family === 4 ? `${host.v4} 0 ${host.ist4}` : `${host.v6} 0 ${host.ist6}`;
-      });
-      const [a] = await hosts.legs(`udp ${own[0]} ${ports[0]} 60 100 8`, `udp ${own[1]} ${ports[1]} 20 100 2`);
-      expect(a).toMatch(/errors [1-9]\d* \(Connection refused\)/);
+      expect(await hosts.outliveListener(ports, families)).toMatch(/errors [1-9]\d* \(Connection refused\)/);
     },
   );
 
   it("leaves no wrong checksum and no complaint of the kernel behind", async () => {
     expect(await hosts.checksumErrors()).toBe(0);
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(await vm.leaks()).toBe("");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });

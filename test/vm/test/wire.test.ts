@@ -1,16 +1,6 @@
-import { buildModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
+import { kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { RelayHosts } from "./relay-hosts.ts";
-
-/** A module is compiled, a machine boots, beside whatever else this host does. */
-const SET_UP_MS = 600_000;
-
-const FAMILIES = [
-  [4, 4],
-  [6, 6],
-  [4, 6],
-  [6, 4],
-] as const;
+import { ALL_FAMILIES, bootRelay, type RelayHosts } from "./relay-hosts.ts";
 
 /** Both legs are there and were answered. */
 const MEET = `
@@ -474,11 +464,8 @@ describe.each(kernelsUnderTest())("ist_splice, segment by segment, on $version",
   let hosts: RelayHosts;
 
   beforeAll(async () => {
-    const module = buildModule("splice", kernel);
-    vm = await VirtualMachine.boot({ kernel });
-    await vm.load(module);
-    hosts = await RelayHosts.on(vm);
-  }, SET_UP_MS);
+    ({ vm, hosts } = await bootRelay(kernel));
+  });
 
   afterAll(async () => {
     await vm?.stop();
@@ -507,7 +494,7 @@ b < ${numbered(toB, "seq 1000 ack 5001")}`;
     await hosts.wire(script(fromB, fromA));
   });
 
-  it.concurrent.each(FAMILIES)("passes a whole connection of IPv%i and IPv%i", async (...families) => {
+  it.concurrent.each(ALL_FAMILIES)("passes a whole connection of IPv%i and IPv%i", async (...families) => {
     const script = `${OPEN}${DATA_BOTH_WAYS}
 a > FA seq 1101 ack 5061
 b < FA seq 1101 ack 5061
@@ -518,7 +505,7 @@ b < A seq 1102 ack 5062`;
     expect(stateOf(await hosts.wire(script, { families }))).toBe("time-wait");
   });
 
-  it.concurrent.each(FAMILIES)("keeps the checksums of datagrams right, IPv%i and IPv%i", async (...families) => {
+  it.concurrent.each(ALL_FAMILIES)("keeps the checksums of datagrams right, IPv%i and IPv%i", async (...families) => {
     // IPv4 may go without, IPv6 may not; and a sum of zero looks different from none.
     const without = families[0] === 4 ? `a > udp len 9 sum 0\nb < udp len 9${families[1] === 4 ? " sum 0" : ""}` : "";
     const script = `
@@ -582,9 +569,6 @@ b -`);
   });
 
   it("leaves no complaint of the kernel behind", async () => {
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(await vm.leaks()).toBe("");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });
