@@ -11,6 +11,8 @@ import {
 } from "@isthmus/native/netlink";
 import type { Logger } from "@isthmus/service";
 import type { BindListener, BindSource, BindSourceNews } from "./bind-source.ts";
+import type { OpenSockets } from "./open-sockets.ts";
+import { SocketsSource } from "./sockets-source.ts";
 
 const LOADED = "/sys/module/nat_pass";
 const [IPPROTO_TCP, IPPROTO_UDP] = [6, 17];
@@ -22,6 +24,7 @@ const MOST_DUMPS = 5;
 
 export interface ModuleSourceOptions {
   policy: Policy;
+  open: OpenSockets;
   /** What a program may wait in bind(). */
   waitMs: number;
   logger: Logger;
@@ -128,6 +131,7 @@ export class ModuleSource implements BindSource {
       this.#isRegistered = true;
       this.#options.logger.info({}, "the module nat_pass asks here");
       await this.#compare();
+      await this.#takeUpOthers();
     } else {
       this.#isRegistered = false;
       await family.request("unregister", {});
@@ -155,6 +159,20 @@ export class ModuleSource implements BindSource {
       if (touched.has(owner) || this.#reported.get(owner) === port.seq || port.state === "failed") continue;
       void this.#bind(port);
     }
+  }
+
+  /** Sockets whose binds were none of the module's: before it was loaded, or while no gateway answered. */
+  async #takeUpOthers(): Promise<void> {
+    const look = new SocketsSource(this.#options);
+    await look.start({
+      opened: async (bind) => {
+        if (this.#reported.has(ownerName(bind.protocol, bind.port))) return { answer: "ignored", reason: "no-answer" };
+        return this.#listener!.opened(bind);
+      },
+      closed: () => undefined,
+      ended: () => undefined,
+    });
+    await look.stop();
   }
 
   async #ports(): Promise<NatPassPort[]> {
@@ -214,8 +232,12 @@ export class ModuleSource implements BindSource {
   }
 }
 
-function ownerOf({ protocol, port }: NatPassPort): string {
-  return `${OWNER}${protocolOf(protocol)} ${port}`;
+function ownerOf({ protocol, port = 0 }: NatPassPort): string {
+  return ownerName(protocolOf(protocol), port);
+}
+
+function ownerName(protocol: string, port: number): string {
+  return `${OWNER}${protocol} ${port}`;
 }
 
 function protocolOf(protocol: number | undefined): "tcp" | "udp" {

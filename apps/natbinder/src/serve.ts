@@ -29,7 +29,7 @@ function sourcesOf(
   open: OpenSockets,
   logger: Logger,
 ): BindSource[] {
-  const module = new ModuleSource({ policy, waitMs: wait_ms, logger });
+  const module = new ModuleSource({ policy, open, waitMs: wait_ms, logger });
   const cgroup = new CgroupSource({ group, policy, logger });
   const sockets = new SocketsSource({ policy, open, logger });
   switch (system_wide) {

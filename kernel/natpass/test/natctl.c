@@ -2,11 +2,13 @@
 /*
  * The daemon's part of the family nat_pass, by rules:
  *
- *   natctl [-4] [-w MS] [-x FROM-TO[/PROTO]]... serve FROM-TO=ANSWER[:MS]...
+ *   natctl [-4] [-b BYTES] [-w MS] [-x FROM-TO[/PROTO]]... serve \
+ *       FROM-TO=ANSWER[:MS]...
  *     registers, prints what it is told, and answers by the first rule that
  *     fits: succeeded, failed, ignored, or silent. :MS is how long it thinks,
- *     one bind after the other. -4 leaves IPv6 alone, -w is what a bind waits,
- *     -x excludes. Registers anew on SIGHUP, with IPv6.
+ *     one bind after the other. -4 leaves IPv6 alone, -b is the size of its
+ *     buffer, -w is what a bind waits, -x excludes. Registers anew on SIGHUP,
+ *     with IPv6.
  *   natctl dump
  *   natctl say register|unregister|succeeded|failed|ignored [SEQ]
  *     from a socket that is not registered; prints what the kernel says
@@ -231,6 +233,9 @@ static bool take(bool answers)
 			return false;
 		if (nlh->nlmsg_type == NLMSG_ERROR) {
 			error_of(nlh);
+			/* A dump that was refused is over. */
+			if (!answers)
+				return false;
 			continue;
 		}
 		parse(nlh, tb, NAT_PASS_A_PORT_MAX);
@@ -288,7 +293,7 @@ int main(int argc, char **argv)
 	struct sigaction action = { .sa_handler = hang_up };
 	bool dual_stack = true;
 	uint32_t value;
-	int option, one = 1;
+	int option, bytes, one = 1;
 
 	fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_GENERIC);
 	setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
@@ -296,9 +301,13 @@ int main(int argc, char **argv)
 	sigaction(SIGHUP, &action, NULL);
 	find_family();
 	begin(family, NAT_PASS_CMD_REGISTER, NLM_F_ACK);
-	while ((option = getopt(argc, argv, "4w:x:")) != -1) {
+	while ((option = getopt(argc, argv, "4b:w:x:")) != -1) {
 		if (option == '4') {
 			dual_stack = false;
+		} else if (option == 'b') {
+			bytes = atoi(optarg);
+			setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes,
+				   sizeof(bytes));
 		} else if (option == 'w') {
 			value = atoi(optarg);
 			put(NAT_PASS_A_POLICY_WAIT, &value, sizeof(value));

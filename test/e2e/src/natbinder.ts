@@ -11,7 +11,7 @@ export interface NatbinderOptions {
   /** Further settings, as the environment carries them. */
   env?: NodeJS.ProcessEnv;
   /** All programs of the host are covered, without `natbinder run`. */
-  systemWide?: "cgroup";
+  systemWide?: "module" | "cgroup";
   /** The user that it runs as. @default root where the way in needs it, else an ordinary one */
   uid?: number | undefined;
   /** Its folder; one of the node's own otherwise. */
@@ -54,8 +54,9 @@ export class Natbinder {
       uid: this.#uid,
       env: this.#env,
     });
-    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS);
-    if (awaitGateway) await this.#program.waitForOutput(/"event":"found"/, START_TIMEOUT_MS);
+    const timeoutMs = START_TIMEOUT_MS * this.node.slowness;
+    await this.#program.waitForOutput(/"msg":"ready"/, timeoutMs);
+    if (awaitGateway) await this.#program.waitForOutput(/"event":"found"/, timeoutMs);
     return this;
   }
 
@@ -137,7 +138,7 @@ export class Natbinder {
           .map(({ protocol, port }) => `${protocol} ${port}`);
         return last.sort().join() === [...wanted].sort().join() || undefined;
       },
-      timeoutMs,
+      timeoutMs * this.node.slowness,
     ).catch((error: Error) => {
       throw new Error(`${error.message}; they are: ${last.join(", ")}`);
     });

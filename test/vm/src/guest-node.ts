@@ -31,7 +31,7 @@ const COMMAND_MS = 120_000;
 let runs = 0;
 
 /**
- * A public host of a laboratory that is a virtual machine: another kernel at the end of the same cable, so that all that
+ * A host of a laboratory that is a virtual machine: another kernel at the end of the same cable, so that all that
  * can be done to a link can be done to its. What was the host's namespace holds a switch between cable and machine.
  */
 export class GuestNode extends Node {
@@ -48,11 +48,11 @@ export class GuestNode extends Node {
     this.link = outside.link;
   }
 
-  /** Turns a public host of the laboratory, on which nothing runs yet, into a virtual machine. */
+  /** Turns a host of the laboratory, public or in a home, on which nothing runs yet, into a virtual machine. */
   static async replace(lab: Lab, name: string, options: Omit<VirtualMachineOptions, "card"> = {}): Promise<GuestNode> {
     const outside = lab.node(name);
     const { near } = outside.link.cable;
-    if (near.device !== CABLE) throw new VmError(`${name} is no public host`);
+    if (near.device !== CABLE) throw new VmError(`${name} is no host`);
     const netns = join(NETNS_FOLDER, outside.netns);
     const card = { netns, tap: TAP, mac: near.mac };
     // What a machine leaves behind when it is killed vanishes with the laboratory's world.
@@ -60,7 +60,11 @@ export class GuestNode extends Node {
     const machine = await VirtualMachine.boot({ within: WORLD_FOLDER, niceness: 0, ...options, card });
     const node = new GuestNode(outside, machine);
     lab.nodes.set(name, node);
-    lab.hosts.set(name, node);
+    if (lab.hosts.has(name)) lab.hosts.set(name, node);
+    for (const { hosts } of lab.homes.values()) {
+      const at = hosts.indexOf(outside);
+      if (at !== -1) hosts[at] = node;
+    }
     await outside.script(`
 ip link set ${CABLE} down
 ip addr flush dev ${CABLE}
@@ -98,8 +102,7 @@ END
   }
 
   override spawn(command: string, args: string[] = [], options: SpawnOptions = {}): Program {
-    if (options.stdin) throw new VmError("programs of a virtual machine have no standard input");
-    const process = new GuestProcess(this.machine, this.#words(command, args, options));
+    const process = new GuestProcess(this.machine, this.#words(command, args, options), options);
     const program = new Program(process, {
       name: `${options.name ?? command} on ${this.name}`,
       ends: options.ends,

@@ -1,7 +1,7 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
+import { PassThrough, Writable } from "node:stream";
 import { type Exit, LabError, type Process } from "@isthmus/lab";
 import { quoted } from "./shell.ts";
 import type { VirtualMachine } from "./virtual-machine.ts";
@@ -16,9 +16,12 @@ const SIGNALLED = 128;
 
 let count = 0;
 
-/** A process of a virtual machine. What it writes goes to files of the shared folder, which are read here. */
+/**
+ * A process of a virtual machine. What it writes goes to files of the shared folder, which are read here; what it reads
+ * comes through a pipe of the machine's.
+ */
 export class GuestProcess implements Process {
-  readonly stdin = null;
+  readonly stdin: Writable | null;
   readonly stdout = new PassThrough();
   readonly stderr = new PassThrough();
   readonly exited: Promise<Exit>;
@@ -26,7 +29,7 @@ export class GuestProcess implements Process {
   readonly #pidFile: string;
 
   /** @param words the program and its arguments */
-  constructor(machine: VirtualMachine, words: readonly string[]) {
+  constructor(machine: VirtualMachine, words: readonly string[], { stdin }: { stdin?: "pipe" | undefined } = {}) {
     this.#machine = machine;
     const name = `process-${++count}`;
     this.#pidFile = join(machine.share, `${name}.pid`);
@@ -39,7 +42,13 @@ export class GuestProcess implements Process {
       for (const output of outputs) output.look();
     };
     const timer = setInterval(look, LOOK_MS);
-    const script = `echo $$ >${inGuest}.pid\nexec ${quoted(words)} >${inGuest}.out 2>${inGuest}.err`;
+    const pipe = stdin && new GuestPipe(machine, `/tmp/${name}.in`);
+    this.stdin = pipe?.input ?? null;
+    const script = `
+      echo $$ >${inGuest}.pid
+      ${pipe?.script ?? ""}
+      exec ${quoted(words)} <${pipe?.path ?? "/dev/null"} >${inGuest}.out 2>${inGuest}.err
+    `;
     this.exited = machine
       .run(script, FOREVER_MS)
       .then(({ status }) => exitOf(status))
@@ -47,6 +56,7 @@ export class GuestProcess implements Process {
         clearInterval(timer);
         look();
         for (const output of outputs) output.end();
+        this.stdin?.destroy();
       });
   }
 
@@ -75,6 +85,34 @@ export class GuestProcess implements Process {
 function exitOf(status: number): Exit {
   const signal = Object.entries(constants.signals).find(([, number]) => number === status - SIGNALLED);
   return signal ? { code: null, signal: signal[0] as NodeJS.Signals } : { code: status, signal: null };
+}
+
+/** A named pipe of a machine. Its other end reads the end when this one is ended or destroyed. */
+class GuestPipe {
+  readonly path: string;
+  readonly input: Writable;
+
+  constructor(machine: VirtualMachine, path: string) {
+    this.path = path;
+    const close = (done: (error?: Error | null) => void) => {
+      machine.run(`kill $(cat ${path}.holder); rm ${path} ${path}.holder`).then(() => done(), done);
+    };
+    this.input = new Writable({
+      decodeStrings: false,
+      write: (text: string, _encoding, done) => {
+        machine
+          .check(`until [ -p ${path} ]; do sleep 0.1; done; printf %s ${quoted([text])} >${path}`)
+          .then(() => done(), done);
+      },
+      final: (done) => close(done),
+      destroy: (error, done) => (this.input.writableFinished ? done(error) : close(() => done(error))),
+    });
+  }
+
+  /** For the shell that becomes the reader: between two writers nobody must find the pipe without one. */
+  get script(): string {
+    return `mkfifo ${this.path}; sleep ${FOREVER_MS / 1000} >${this.path} & echo $! >${this.path}.holder`;
+  }
 }
 
 /** Hands on what another machine appends to a file. */
