@@ -1,14 +1,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AttributeCodec, IST_FAMILY, IST_MAX_CELLS, IST_MAX_SOURCES } from "@isthmus/native/netlink";
-import { buildModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
+import { kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Attribute, encode, IST_SETS, numberBytes, numberSize, specified } from "./attributes.ts";
-import { RelayHosts, SOURCES } from "./relay-hosts.ts";
-
-/** A module is compiled, a machine boots, beside whatever else this host does. */
-const SET_UP_MS = 600_000;
+import { bootRelay, type RelayHosts, SOURCES } from "./relay-hosts.ts";
 
 /** Of netlink and generic netlink; the kernel's offsets count from there. */
 const HEADERS_BYTES = 20;
@@ -245,12 +242,9 @@ describe.each(kernelsUnderTest())("requests to ist_splice on $version", (kernel)
   let files = 0;
 
   beforeAll(async () => {
-    const module = buildModule("splice", kernel);
-    vm = await VirtualMachine.boot({ kernel });
-    await vm.load(module);
-    hosts = await RelayHosts.on(vm);
+    ({ vm, hosts } = await bootRelay(kernel));
     await hosts.istctl(`new 999 ${SOURCES} cell 0 passive 60 61`);
-  }, SET_UP_MS);
+  });
 
   afterAll(async () => {
     await vm?.stop();
@@ -451,10 +445,7 @@ describe.each(kernelsUnderTest())("requests to ist_splice on $version", (kernel)
   });
 
   it("leave no complaint of the kernel behind", async () => {
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(await vm.leaks()).toBe("");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });
 

@@ -1,9 +1,6 @@
-import { buildModule, type KernelModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
+import { type KernelModule, kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { HOSTS, RelayHosts, SOURCES } from "./relay-hosts.ts";
-
-/** A module is compiled, a machine boots, beside whatever else this host does. */
-const SET_UP_MS = 600_000;
+import { ALL_FAMILIES, bootRelay, HOSTS, type RelayHosts, SOURCES } from "./relay-hosts.ts";
 
 describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
   let module: KernelModule;
@@ -11,11 +8,8 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
   let hosts: RelayHosts;
 
   beforeAll(async () => {
-    module = buildModule("splice", kernel);
-    vm = await VirtualMachine.boot({ kernel });
-    await vm.load(module);
-    hosts = await RelayHosts.on(vm);
-  }, SET_UP_MS);
+    ({ module, vm, hosts } = await bootRelay(kernel));
+  });
 
   afterAll(async () => {
     await vm?.stop();
@@ -30,21 +24,19 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
   });
 
   describe("TCP", () => {
-    it.each([
-      [4, 4],
-      [6, 6],
-      [4, 6],
-      [6, 4],
-    ] as const)("passes a Passive Splice of IPv%i and IPv%i, in the stacks' large packets", async (...families) => {
-      const { ports } = await hosts.cell();
-      const before = await hosts.stats();
-      await hosts.transfer(ports, { families, bytes: 4_000_000 });
-      const after = await hosts.stats();
-      const grown = (name: string): number => Number(after[name]) - Number(before[name]);
-      expect(grown("bytes")).toBeGreaterThanOrEqual(8_000_000);
-      // In segments of 1,448 bytes it would be more, without any acknowledgment.
-      expect(grown("packets")).toBeLessThan(8_000_000 / 1448);
-    });
+    it.each(ALL_FAMILIES)(
+      "passes a Passive Splice of IPv%i and IPv%i, in the stacks' large packets",
+      async (...families) => {
+        const { ports } = await hosts.cell();
+        const before = await hosts.stats();
+        await hosts.transfer(ports, { families, bytes: 4_000_000 });
+        const after = await hosts.stats();
+        const grown = (name: string): number => Number(after[name]) - Number(before[name]);
+        expect(grown("bytes")).toBeGreaterThanOrEqual(8_000_000);
+        // In segments of 1,448 bytes it would be more, without any acknowledgment.
+        expect(grown("packets")).toBeLessThan(8_000_000 / 1448);
+      },
+    );
 
     it("passes a Pure Splice whose ports were agreed on, unchanged", async () => {
       await hosts.istctl(`new 1 ${SOURCES} cell 0 pure 6666 5555 5555 6666`);
@@ -85,10 +77,9 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
 
     it("tells both ends when their splice is taken away", async () => {
       const { id, ports } = await hosts.cell();
-      const [a, b] = [HOSTS.a, HOSTS.b];
       const { output } = await vm.run(`
-        ip netns exec a ${vm.guestShare}/leg tcp ${a.v4} 0 ${a.ist4} ${ports[0]} 10 1 1000 2 hold 9 &
-        ip netns exec b ${vm.guestShare}/leg tcp ${b.v4} 0 ${b.ist4} ${ports[1]} 10 2 1000 1 hold 9 &
+        ip netns exec a ${vm.guestShare}/leg tcp ${hosts.way(0, ports)} 10 1 1000 2 hold 9 &
+        ip netns exec b ${vm.guestShare}/leg tcp ${hosts.way(1, ports)} 10 2 1000 1 hold 9 &
         until ip netns exec i ${vm.guestShare}/istctl splices ${id} | grep -q 'state=3 .*=10 .*=10'; do sleep 0.1; done
         ip netns exec i ${vm.guestShare}/istctl del ${id}
         wait
@@ -98,17 +89,16 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
 
     it("takes no packet by a remembered route when its address is gone, and goes on when that is back", async () => {
       const { id, ports } = await hosts.cell();
-      const [a, b] = [HOSTS.a, HOSTS.b];
       const splices = await vm.check(
-        `ip netns exec a ${vm.guestShare}/leg tcp ${a.v4} 0 ${a.ist4} ${ports[0]} 50000 1 0 2 wait 10000 & a=$!
-        ip netns exec b ${vm.guestShare}/leg tcp ${b.v4} 0 ${b.ist4} ${ports[1]} 0 2 50000 1 & b=$!
+        `ip netns exec a ${vm.guestShare}/leg tcp ${hosts.way(0, ports)} 50000 1 0 2 wait 10000 & a=$!
+        ip netns exec b ${vm.guestShare}/leg tcp ${hosts.way(1, ports)} 0 2 50000 1 & b=$!
         splices() { ip netns exec i ${vm.guestShare}/istctl splices ${id}; }
         until splices | grep -q state=4; do sleep 0.1; done
-        ip -n i addr del ${a.ist4}/24 dev i0
+        ip -n i addr del ${HOSTS.a.ist4}/24 dev i0
         splices
         until ip netns exec a ss -tin dport = ${ports[0]} | grep -q retrans:; do sleep 0.1; done
         splices
-        ip -n i addr add ${a.ist4}/24 dev i0
+        ip -n i addr add ${HOSTS.a.ist4}/24 dev i0
         wait $a || exit 1
         wait $b || exit 1
         splices`,
@@ -116,7 +106,9 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
       const [established, gone, back] = splices.split("\n").filter((line) => line.includes("state="));
       expect(established).toMatch(/ state=4 .*=0 .*=0$/);
       expect(gone).toMatch(/ state=4 .*=0 .*=0$/);
-      expect(back).toMatch(/ state=5 .*=50000 .*=0$/);
+      // What a sent anew before it heard of its arrival passed as well.
+      const passed = / state=5 .*=(\d+) .*=0$/.exec(back!);
+      expect(Number(passed?.[1]), back).toBeGreaterThanOrEqual(50_000);
     });
   });
 
@@ -149,17 +141,29 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
     it("ends a splice that carried its bytes, and one that is idle", async () => {
       const { id, ports } = await hosts.cell("limit bytes 100000");
       const { output } = await vm.run(`
-        ip netns exec a ${vm.guestShare}/leg tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 200000 1 1000 2 &
-        ip netns exec b ${vm.guestShare}/leg tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 0 2 200000 1 hold 9; wait
+        ip netns exec a ${vm.guestShare}/leg tcp ${hosts.way(0, ports)} 200000 1 1000 2 &
+        ip netns exec b ${vm.guestShare}/leg tcp ${hosts.way(1, ports)} 0 2 200000 1 hold 9; wait
       `);
       expect(output.match(/Connection reset by peer|Broken pipe/g)).toHaveLength(2);
       expect((await hosts.stats()).r7).toMatch(/^1\//);
       await hosts.istctl(`set ${id} limit bytes 0 limit idle 700`);
       const idle = await vm.run(`
-        ip netns exec a ${vm.guestShare}/leg tcp 10.1.0.2 0 10.1.0.1 ${ports[0]} 10 1 1000 2 hold 9 &
-        ip netns exec b ${vm.guestShare}/leg tcp 10.3.0.2 0 10.2.0.1 ${ports[1]} 10 2 1000 1 hold 9; wait
+        ip netns exec a ${vm.guestShare}/leg tcp ${hosts.way(0, ports)} 10 1 1000 2 hold 9 &
+        ip netns exec b ${vm.guestShare}/leg tcp ${hosts.way(1, ports)} 10 2 1000 1 hold 9; wait
       `);
       expect(idle.output.match(/Connection reset by peer/g)).toHaveLength(2);
+    });
+
+    it("remembers no more splices that are over than there may be at once", async () => {
+      const remembered = async (words: string): Promise<string[]> => {
+        const { id, ports } = await hosts.cell(words);
+        for (let n = 0; n < 4; n++) await hosts.transfer(ports, { bytes: 1000 });
+        return (await hosts.istctl(`splices ${id}`)).split("\n").filter((line) => line.includes("state=5"));
+      };
+      expect(await remembered("")).toHaveLength(4);
+      expect(await remembered("limit splices 2")).toHaveLength(2);
+      const { lingering } = await hosts.stats();
+      expect(Number(lingering)).toBeGreaterThanOrEqual(6);
     });
 
     it("ends an allocation whose lifetime is over", async () => {
@@ -171,9 +175,6 @@ describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
 
   it("leaves no complaint of the kernel behind", async () => {
     expect(await hosts.checksumErrors()).toBe(0);
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(await vm.leaks()).toBe("");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });
