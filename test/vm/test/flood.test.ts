@@ -1,11 +1,8 @@
-import { execFileSync } from "node:child_process";
-import { join, resolve } from "node:path";
-import { buildModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
-import { expect, it } from "vitest";
-import { RelayHosts, SOURCES } from "./relay-hosts.ts";
+import { kernelsUnderTest } from "@isthmus/vm";
+import { expect, it, onTestFinished } from "vitest";
+import { bootRelay, SOURCES } from "./relay-hosts.ts";
 
 const LIMIT_MS = 900_000;
-const TOOLS = resolve(import.meta.dirname, "../../../kernel/splice/test");
 const STREAMS = 4;
 const ROUNDS = 3;
 const SYNS_PER_SECOND = 5000;
@@ -24,13 +21,8 @@ const FLOODS = { "a stranger": "198.18.0.0/15", "the expected address": "10.1.0.
 it.each(kernelsUnderTest())(
   "splices keep nine tenths of their throughput under a flood of a cell, on $version",
   async (kernel) => {
-    const module = buildModule("splice", kernel);
-    await using vm = await VirtualMachine.boot({ kernel, countInstructions: true });
-    await vm.load(module);
-    for (const tool of ["crowd", "flood"]) {
-      execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", join(vm.share, tool), join(TOOLS, `${tool}.c`)]);
-    }
-    const hosts = await RelayHosts.on(vm);
+    const { vm, hosts } = await bootRelay(kernel, { countInstructions: true, tools: ["crowd", "flood"] });
+    onTestFinished(() => vm.stop());
     const cells = Array.from(
       { length: STREAMS + 1 },
       (_, n) => `cell ${n} passive ${20_000 + 2 * n} ${20_001 + 2 * n}`,

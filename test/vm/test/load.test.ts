@@ -1,11 +1,7 @@
-import { execFileSync } from "node:child_process";
-import { join, resolve } from "node:path";
-import { buildModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
+import { kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { RelayHosts, SOURCES } from "./relay-hosts.ts";
+import { bootRelay, type RelayHosts, SOURCES } from "./relay-hosts.ts";
 
-const SET_UP_MS = 600_000;
-const TOOLS = resolve(import.meta.dirname, "../../../kernel/splice/test");
 const CELLS = 100;
 const PAGE_BYTES = 4096;
 /** What the table of flows has at most for each of a splice's two legs: two pointers; and a slot in that of ids. */
@@ -27,20 +23,13 @@ describe.each(kernelsUnderTest())("ist_splice under load, on $version", (kernel)
   let hosts: RelayHosts;
 
   beforeAll(async () => {
-    const module = buildModule("splice", kernel);
-    // Caches of the same size would be one otherwise, and could not be counted.
-    vm = await VirtualMachine.boot({ kernel, memoryMiB: 2048, kernelArguments: ["slab_nomerge"] });
-    await vm.load(module);
-    for (const tool of ["crowd", "flood"]) {
-      execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", join(vm.share, tool), join(TOOLS, `${tool}.c`)]);
-    }
-    hosts = await RelayHosts.on(vm);
+    ({ vm, hosts } = await bootRelay(kernel, { memoryMiB: 2048, tools: ["crowd", "flood"], countsObjects: true }));
     await hosts.istctl(
       `new 1 ${SOURCES} ${cells(CELLS)} timeout half 30000 timeout time-wait 1000 timeout closed 1000`,
     );
     // Where answers to strangers would go.
     await hosts.on("i", `ip route add ${STRANGERS} via 10.1.0.2`);
-  }, SET_UP_MS);
+  });
 
   afterAll(async () => {
     await vm?.stop();
@@ -196,9 +185,6 @@ describe.each(kernelsUnderTest())("ist_splice under load, on $version", (kernel)
 
   it("leaves neither a complaint of the kernel behind nor memory", async () => {
     await hosts.istctl("del 1");
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(await vm.leaks()).toBe("");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });

@@ -1,11 +1,7 @@
-import { execFileSync } from "node:child_process";
-import { join, resolve } from "node:path";
-import { buildModule, type KernelModule, kernelsUnderTest, VirtualMachine } from "@isthmus/vm";
+import { type KernelModule, kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { RelayHosts, SOURCES } from "./relay-hosts.ts";
+import { bootRelay, RelayHosts, SOURCES } from "./relay-hosts.ts";
 
-const SET_UP_MS = 600_000;
-const TOOLS = resolve(import.meta.dirname, "../../../kernel/splice/test");
 const STREAMS = 4;
 const STORM_SECONDS = 8;
 const UNLOADS = 3;
@@ -24,14 +20,8 @@ describe.each(kernelsUnderTest())("ist_splice while things go away, on $version"
   let hosts: RelayHosts;
 
   beforeAll(async () => {
-    module = buildModule("splice", kernel);
-    vm = await VirtualMachine.boot({ kernel, kernelArguments: ["slab_nomerge"] });
-    await vm.load(module);
-    for (const tool of ["crowd", "flood"]) {
-      execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", join(vm.share, tool), join(TOOLS, `${tool}.c`)]);
-    }
-    hosts = await RelayHosts.on(vm);
-  }, SET_UP_MS);
+    ({ module, vm, hosts } = await bootRelay(kernel, { tools: ["crowd", "flood"], countsObjects: true }));
+  });
 
   afterAll(async () => {
     await vm?.stop();
@@ -200,9 +190,6 @@ END
 
   it("leaves neither a complaint of the kernel behind nor memory", async () => {
     await hosts.istctl("del 1");
-    await hosts.remove();
-    await vm.check("/sbin/rmmod ist_splice");
-    expect(await vm.leaks()).toBe("");
-    expect(vm.complaints()).toEqual([]);
+    expect(await hosts.unload()).toEqual([]);
   });
 });
