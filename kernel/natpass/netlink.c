@@ -322,7 +322,7 @@ int nat_pass_nl_port_get_dumpit(struct sk_buff *skb,
 				struct netlink_callback *cb)
 {
 	struct np_net *in = np_net(sock_net(skb->sk));
-	unsigned long index = cb->args[0];
+	unsigned long index;
 	struct np_port *port;
 	void *header;
 	int err = 0;
@@ -330,7 +330,7 @@ int nat_pass_nl_port_get_dumpit(struct sk_buff *skb,
 	mutex_lock(&in->lock);
 	np_reap(in);
 	cb->seq = in->changes;
-	xa_for_each_start(&in->ports, index, port, index) {
+	xa_for_each_start(&in->ports, index, port, cb->args[0]) {
 		header = genlmsg_put(skb, NETLINK_CB(cb->skb).portid,
 				     cb->nlh->nlmsg_seq, &nat_pass_nl_family,
 				     NLM_F_MULTI, NAT_PASS_CMD_PORT_GET);
@@ -345,8 +345,8 @@ int nat_pass_nl_port_get_dumpit(struct sk_buff *skb,
 			break;
 		}
 		genlmsg_end(skb, header);
+		cb->args[0] = index + 1;
 	}
-	cb->args[0] = index;
 	mutex_unlock(&in->lock);
 	/* The rest goes into the next message. */
 	return skb->len ?: err;

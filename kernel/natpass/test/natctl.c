@@ -329,12 +329,10 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc > 1 && !strcmp(argv[0], "say")) {
-		request.genl.cmd = command_of(argv[1]);
-		if (argc > 2) {
-			value = atoi(argv[2]);
-			begin(family, command_of(argv[1]), NLM_F_ACK);
+		begin(family, command_of(argv[1]), NLM_F_ACK);
+		value = argc > 2 ? atoi(argv[2]) : 0;
+		if (value)
 			put(NAT_PASS_A_PORT_SEQ, &value, sizeof(value));
-		}
 		ask();
 		take(false);
 		return 0;
