@@ -52,7 +52,8 @@ program
   .action(async () => {
     const config = readConfig(program.opts<Flags>());
     const { serve } = await import("./serve.ts");
-    await serve(config.system_wide === "off" ? { ...config, system_wide: "cgroup" } : config);
+    const isOpen = config.system_wide === "off" || config.system_wide === "auto";
+    await serve(isOpen ? { ...config, system_wide: "cgroup" } : config);
   });
 
 program

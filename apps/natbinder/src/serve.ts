@@ -1,4 +1,4 @@
-import { Binding, IdealState, type Policy, policySchema, StateFile } from "@isthmus/binding";
+import { Binding, IdealState, type Owner, type Policy, type PortKey, policySchema, StateFile } from "@isthmus/binding";
 import { HostLock } from "@isthmus/datapath";
 import { PortMapper } from "@isthmus/portmap";
 import { createLogger, type Logger, listenOnSocket, Metrics, stopOnSignals } from "@isthmus/service";
@@ -13,6 +13,7 @@ import { OpenSockets } from "./open-sockets.ts";
 import { PageServer } from "./page-server.ts";
 import { SocketsSource } from "./sockets-source.ts";
 import { StatusReport } from "./status.ts";
+import { Sweep } from "./sweep.ts";
 import { SystemWide } from "./system-wide.ts";
 
 /** Two would take each other's mappings for forgotten ones. */
@@ -66,31 +67,27 @@ export async function serve(config: Config): Promise<void> {
   });
   const open = new OpenSockets({
     onClosed: (socket) => binding.close("", socket),
-    onMissed: () => void closeWhatIsGone(),
+    onMissed: () => sweep.missed(),
   });
+  const whatIsOpen = async () => {
+    const isOpen = await open.whatIsOpen();
+    return (key: PortKey, owner: Owner) =>
+      systemWide.source?.isOpen?.(key.namespace, owner.socket) ?? isOpen(key, owner);
+  };
   const binding: Binding = new Binding({
     gateway: mapper,
     policy,
     state,
     file,
     logger,
-    whatIsOpen: async () => {
-      const isOpen = await open.whatIsOpen();
-      return (key, owner) => systemWide.source?.isOpen?.(key.namespace, owner.socket) ?? isOpen(key, owner);
-    },
+    whatIsOpen,
     onHeldChange: () => systemWide.tell(),
     reconcileMs: config.compare_seconds * 1000,
     answerMs: config.wait_ms,
     leaseSeconds: config.lease_seconds,
     mostSocketsPerUser: config.most_sockets_per_user,
   });
-  const closeWhatIsGone = async (): Promise<void> => {
-    logger.warn({}, "ends of sockets were missed: looking at all");
-    const isOpen = await open.whatIsOpen();
-    for (const { owners, ...key } of binding.entries) {
-      for (const owner of owners) if (!isOpen(key, owner)) binding.close(key.namespace, owner.socket);
-    }
-  };
+  const sweep: Sweep = new Sweep({ binding, whatIsOpen, waitMs: config.wait_ms, logger });
   const own = new NatbinderMetrics(metrics, () => ({
     entries: binding.entries,
     held: binding.held,
@@ -112,6 +109,7 @@ export async function serve(config: Config): Promise<void> {
   stopOnSignals(logger, async () => {
     asks.stop();
     await systemWide.stop();
+    sweep.stop();
     open.close();
     await Promise.all([admin.close(), page.stop()]);
     await mapper.stop();

@@ -1,29 +1,12 @@
-import { mkdirSync, readFileSync, rmdirSync } from "node:fs";
-import { join } from "node:path";
 import { type BindRequest, type HeldPort, policySchema } from "@isthmus/binding";
 import { silentLogger } from "@isthmus/service";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { BindListener } from "../src/bind-source.ts";
 import { CgroupSource } from "../src/cgroup-source.ts";
-import { cannotWatch, freshPort, listener, PlainProgram, skipAll } from "./natbinder-at.ts";
+import { cannotWatch, freshPort, listener, newGroup, PlainProgram, skipAll } from "./natbinder-at.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 const WAIT = { timeout: 30_000, interval: 10 };
-
-let groups = 0;
-
-/** A control group of this test's own: other programs of this machine are none of its business. */
-function newGroup(): { name: string; path: string } {
-  const mount = /^\S+ (\S+) cgroup2 /m.exec(readFileSync("/proc/self/mounts", "latin1"))![1]!;
-  const name = `isthmus-test-${process.pid}-${groups++}`;
-  const path = join(mount, name);
-  mkdirSync(path);
-  onTestFinished(async () => {
-    // Until its last process is buried.
-    await expect.poll(() => rmdirSync(path) === undefined, WAIT).toBe(true);
-  });
-  return { name, path };
-}
 
 interface Seen {
   what: "opened" | "refused" | "closed" | "ended";
@@ -32,7 +15,7 @@ interface Seen {
 }
 
 async function start(policy: Parameters<typeof policySchema.parse>[0] = {}) {
-  const { name, path } = newGroup();
+  const group = newGroup();
   const seen: Seen[] = [];
   const ports = new Map<string, number>();
   const target: BindListener = {
@@ -45,12 +28,11 @@ async function start(policy: Parameters<typeof policySchema.parse>[0] = {}) {
     refused: (bind) => seen.push({ what: "refused", port: bind.port, bind }),
     ended: () => seen.push({ what: "ended" }),
   };
-  const source = new CgroupSource({ group: name, policy: policySchema.parse(policy), logger: silentLogger() });
+  const source = new CgroupSource({ group: group.name, policy: policySchema.parse(policy), logger: silentLogger() });
   onTestFinished(() => source.stop());
   /** A program in the group that listens, as its caller says. */
-  const run = (port: number, host?: string) =>
-    new PlainProgram(["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', path, ...listener(port, host)]);
-  return { source, seen, run, name, start: () => source.start(target) };
+  const run = (port: number, host?: string) => new PlainProgram(group.command(listener(port, host)));
+  return { source, seen, run, start: () => source.start(target) };
 }
 
 function others(...ports: number[]): { hasGateway: boolean; held: HeldPort[] } {
@@ -100,7 +82,7 @@ describe("a control group that is watched by BPF", () => {
     };
     source.tell(others(port));
     await expect.poll(tries, WAIT).toBe("refused");
-    expect(seen.at(-1)).toMatchObject({ what: "refused", port });
+    await expect.poll(() => seen.at(-1), WAIT).toMatchObject({ what: "refused", port });
     source.tell({ ...others(port), hasGateway: false });
     await expect.poll(tries, WAIT).toBe("listening");
     source.tell(others(port));

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Binding, IdealState, policySchema, StateFile } from "@isthmus/binding";
@@ -8,10 +8,11 @@ import { socketsUnavailable } from "@isthmus/native/sockets";
 import { PortMapper } from "@isthmus/portmap";
 import { FakeGateway, type FakeSettings } from "@isthmus/portmap/testing";
 import { Metrics, silentLogger } from "@isthmus/service";
-import { beforeEach, onTestFinished } from "vitest";
+import { beforeEach, expect, onTestFinished } from "vitest";
 import { AskServer } from "../src/ask-server.ts";
 import { NatbinderMetrics } from "../src/natbinder-metrics.ts";
 import { OpenSockets } from "../src/open-sockets.ts";
+import { Sweep } from "../src/sweep.ts";
 
 /** The program behind `natbinder run`. */
 export const RUN = join(import.meta.dirname, "../build/natbinder-run");
@@ -44,6 +45,21 @@ export function newFolder(): string {
   return folder;
 }
 
+let groups = 0;
+
+/** A control group of this test's own: other programs of this machine are none of its business. */
+export function newGroup(): { name: string; command: (of: readonly string[]) => string[] } {
+  const mount = /^\S+ (\S+) cgroup2 /m.exec(readFileSync("/proc/self/mounts", "latin1"))![1]!;
+  const name = `isthmus-test-${process.pid}-${groups++}`;
+  const path = join(mount, name);
+  mkdirSync(path);
+  onTestFinished(async () => {
+    // Until its last process is buried.
+    await expect.poll(() => rmdirSync(path) === undefined, { timeout: 30_000, interval: 10 }).toBe(true);
+  });
+  return { name, command: (of) => ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', path, ...of] };
+}
+
 /** Natbinder's parts in this process, with a gateway on loopback, at a socket of their own. */
 export async function startNatbinder(settings: Partial<FakeSettings> = {}, { mostSocketsPerUser = 256 } = {}) {
   const folder = newFolder();
@@ -57,7 +73,7 @@ export async function startNatbinder(settings: Partial<FakeSettings> = {}, { mos
   const file = new StateFile(folder, logger);
   const open: OpenSockets = new OpenSockets({
     onClosed: (socket) => binding.close("", socket),
-    onMissed: () => undefined,
+    onMissed: () => sweep.missed(),
   });
   onTestFinished(() => open.close());
   const binding = new Binding({
@@ -71,12 +87,14 @@ export async function startNatbinder(settings: Partial<FakeSettings> = {}, { mos
     mostSocketsPerUser,
   });
   onTestFinished(() => binding.stop());
+  const sweep: Sweep = new Sweep({ binding, whatIsOpen: () => open.whatIsOpen(), waitMs: 500, logger });
+  onTestFinished(() => sweep.stop());
   await binding.start();
   const metrics = new Metrics("natbinder");
   const asks = new AskServer({ binding, open, metrics: new NatbinderMetrics(metrics, () => undefined), logger });
   onTestFinished(() => asks.stop());
   await asks.start(path);
-  return { path, fake, binding, metrics };
+  return { path, fake, binding, open, metrics };
 }
 
 /** A port that nobody has, and that is likely to stay so. */
