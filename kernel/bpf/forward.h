@@ -138,6 +138,8 @@ static __always_inline bool ist_fits(struct __sk_buff *skb,
 	__u32 l4 = skb->gso_size ? skb->gso_size + IST_TCP_HEADER_BYTES :
 				   packet->length;
 
+	if (v6 == packet->v6)
+		return l4 + ist_l4(packet) - ETH_HLEN <= mtu;
 	return l4 + ist_ip_bytes(v6) <= mtu;
 }
 
@@ -189,19 +191,16 @@ static __always_inline bool ist_translate(struct __sk_buff *skb,
 				    &ethertype, 2, 0);
 }
 
-/* Addresses, ports and hop count. Return: false when it is too short. */
-static __always_inline bool ist_rewrite_headers(struct __sk_buff *skb, bool v6,
-						const struct ist_tuple *out)
+/* Addresses and hop count. Return: false when it is too short. */
+static __always_inline bool ist_rewrite_ip(struct __sk_buff *skb, bool v6,
+					   const struct ist_tuple *out)
 {
-	void *data = ist_data(skb), *end;
-	__be16 *ports;
+	void *data = ist_data(skb), *end = ist_data_end(skb);
 
-	end = ist_data_end(skb);
 	if (v6) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
 
-		ports = (void *)(ip + 1);
-		if ((void *)(ports + 2) > end)
+		if ((void *)(ip + 1) > end)
 			return false;
 		__builtin_memcpy(&ip->saddr, &out->local, 16);
 		__builtin_memcpy(&ip->daddr, &out->remote, 16);
@@ -210,8 +209,7 @@ static __always_inline bool ist_rewrite_headers(struct __sk_buff *skb, bool v6,
 		struct iphdr *ip = data + ETH_HLEN;
 		__u32 before, after;
 
-		ports = (void *)(ip + 1);
-		if ((void *)(ports + 2) > end)
+		if ((void *)(ip + 1) > end)
 			return false;
 		before = ist_sum_add(ip->saddr, ip->daddr);
 		after = ist_sum_add(out->local.word[3], out->remote.word[3]);
@@ -223,19 +221,22 @@ static __always_inline bool ist_rewrite_headers(struct __sk_buff *skb, bool v6,
 		ip->daddr = out->remote.word[3];
 		ip->ttl--;
 	}
-	ports[0] = out->local_port;
-	ports[1] = out->remote_port;
 	return true;
 }
 
-static __always_inline void ist_rewrite_checksum(struct __sk_buff *skb, bool v6,
-						 const struct ist_tuple *out,
-						 const struct ist_rewrite *plan)
+/* Ports, and the checksum behind them. @l4: offset of their header */
+static __always_inline bool ist_rewrite_l4(struct __sk_buff *skb, __u32 l4,
+					   const struct ist_tuple *out,
+					   const struct ist_rewrite *plan)
 {
-	__u32 l4 = ETH_HLEN + ist_ip_bytes(v6);
+	__be16 *ports = ist_data(skb) + (l4 & 63);
 	__u64 flags = 0;
 	__u32 at;
 
+	if ((void *)(ports + 2) > ist_data_end(skb))
+		return false;
+	ports[0] = out->local_port;
+	ports[1] = out->remote_port;
 	if (out->proto == IPPROTO_TCP) {
 		at = l4 + 16;
 	} else {
@@ -246,6 +247,7 @@ static __always_inline void ist_rewrite_checksum(struct __sk_buff *skb, bool v6,
 			    flags | BPF_F_PSEUDO_HDR);
 	if (plan->port_delta)
 		bpf_l4_csum_replace(skb, at, 0, plan->port_delta, flags);
+	return true;
 }
 
 /* UDP over IPv6 must have a checksum, which IPv4 lets senders leave out. */
@@ -257,6 +259,17 @@ static __always_inline bool ist_udp_unsummed(struct __sk_buff *skb,
 	return packet->tuple.proto == IPPROTO_UDP && !packet->v6 &&
 	       !bpf_skb_load_bytes(skb, ist_l4(packet) + 6, &check, 2) &&
 	       !check;
+}
+
+/* Sends a frame that is ready on its way to a leg's remote end. */
+static __always_inline int ist_send(struct __sk_buff *skb,
+				    const struct ist_bpf_leg *leg, bool resolve)
+{
+	if (resolve)
+		return bpf_redirect_neigh(leg->way.ifindex, NULL, 0, 0);
+	if (bpf_skb_store_bytes(skb, 0, leg->way.to, 2 * ETH_ALEN, 0))
+		return ist_drop(IST_REASON_UNSENDABLE);
+	return bpf_redirect(leg->way.ifindex, 0);
 }
 
 /* Sends a packet of leg @side out of the other. Return: a verdict. */
@@ -271,6 +284,7 @@ static __always_inline int ist_forward(struct __sk_buff *skb,
 	bool v6 = ist_leg_is6(out);
 	bool resolve;
 	__u8 hops;
+	__u32 l4;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN + (packet->v6 ? 7 : 8), &hops, 1))
 		return ist_drop(IST_REASON_MALFORMED);
@@ -287,18 +301,16 @@ static __always_inline int ist_forward(struct __sk_buff *skb,
 			resolve = true;
 		if ((skb->ifindex == IST_LOOPBACK &&
 		     !ist_loopback_translates) ||
-		    ist_udp_unsummed(skb, packet) ||
+		    packet->fragment || ist_udp_unsummed(skb, packet) ||
 		    !ist_translate(skb, packet, v6))
 			return ist_drop(IST_REASON_UNSENDABLE);
 	}
-	if (!ist_rewrite_headers(skb, v6, &out->tuple))
+	l4 = v6 == packet->v6 ? ist_l4(packet) : ETH_HLEN + ist_ip_bytes(v6);
+	if (!ist_rewrite_ip(skb, v6, &out->tuple) ||
+	    (packet->fragment != IST_LATER_FRAGMENT &&
+	     !ist_rewrite_l4(skb, l4, &out->tuple, &in->plan)))
 		return ist_drop(IST_REASON_MALFORMED);
-	ist_rewrite_checksum(skb, v6, &out->tuple, &in->plan);
-	if (resolve)
-		return bpf_redirect_neigh(out->way.ifindex, NULL, 0, 0);
-	if (bpf_skb_store_bytes(skb, 0, out->way.to, 2 * ETH_ALEN, 0))
-		return ist_drop(IST_REASON_UNSENDABLE);
-	return bpf_redirect(out->way.ifindex, 0);
+	return ist_send(skb, out, resolve);
 }
 
 /* Nothing passes any more; user space tells both ends and clears away. */
@@ -323,6 +335,16 @@ static __always_inline void ist_splice_exhaust(struct ist_scratch *scratch,
 	ist_count_live(splice->alloc, splice->proto, -1);
 	ist_count_ended(reason);
 	ist_tell_splice(&scratch->event, id, splice);
+}
+
+static __always_inline void
+ist_fragment_key(struct ist_bpf_fragment_key *key,
+		 const struct ist_packet *packet)
+{
+	key->remote = packet->tuple.remote;
+	key->local = packet->tuple.local;
+	key->id = packet->id;
+	key->v6 = packet->v6;
 }
 
 /* Holds a packet that may pass to the limits, and sends it. */
@@ -352,6 +374,11 @@ static __noinline int ist_output(struct __sk_buff *skb,
 		return ist_drop(IST_REASON_RATE);
 	if (splice->tcp.state != IST_STATE_CLOSED)
 		ist_leg_heard(skb, leg, now);
+	if (packet->fragment == IST_FIRST_FRAGMENT) {
+		ist_fragment_key(&scratch->fragment, packet);
+		bpf_map_update_elem(&ist_fragments, &scratch->fragment, flow,
+				    BPF_ANY);
+	}
 	verdict = ist_forward(skb, scratch, packet, splice, flow->side, now);
 	if (verdict != TC_ACT_REDIRECT)
 		return verdict;

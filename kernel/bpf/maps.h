@@ -12,6 +12,8 @@
 #define IST_MOST_CELLS		65536
 #define IST_MOST_ALLOCS		65536
 #define IST_MOST_LOCALS		4096
+/* Datagrams whose fragments are on their way. */
+#define IST_MOST_FRAGMENTED	4096
 #define IST_EVENT_BYTES		(1 << 20)
 
 struct {
@@ -79,6 +81,13 @@ struct {
 } ist_splices SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, IST_MOST_FRAGMENTED);
+	__type(key, struct ist_bpf_fragment_key);
+	__type(value, struct ist_bpf_flow);
+} ist_fragments SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -97,16 +106,27 @@ struct {
 	__uint(max_entries, IST_EVENT_BYTES);
 } ist_events SEC(".maps");
 
+enum ist_fragment {
+	IST_WHOLE,
+	/* with the ports, and those that follow it without them */
+	IST_FIRST_FRAGMENT,
+	IST_LATER_FRAGMENT,
+};
+
 /**
  * struct ist_packet - a frame with TCP or UDP
  * @tuple: of its leg
  * @length: from the header behind IP's on
+ * @id: of a fragment
  * @v6: IPv6
+ * @fragment: enum ist_fragment
  */
 struct ist_packet {
 	struct ist_tuple tuple;
 	__u32 length;
+	__u32 id;
 	bool v6;
+	__u8 fragment;
 };
 
 /*
@@ -117,6 +137,7 @@ struct ist_scratch {
 	/* A struct ist_bpf_splice: locks must not be in maps of this kind. */
 	__u64 splice[sizeof(struct ist_bpf_splice) / sizeof(__u64)];
 	struct bpf_fib_lookup fib;
+	struct ist_bpf_fragment_key fragment;
 	struct ist_packet packet;
 	struct ist_bpf_command command;
 	struct ist_bpf_waiting pair[IST_SIDES];
@@ -125,7 +146,8 @@ struct ist_scratch {
 	__u8 options[IST_TCP_OPTIONS_BUFFER];
 	__u8 ip[40];
 	__u8 before[IST_TCP_HEADER_BYTES + IST_TCP_OPTIONS_BUFFER];
-	__u8 after[IST_SYN_ACK_BYTES];
+	__u8 after[48];
+	struct ist_tuple quoted;
 };
 
 struct {

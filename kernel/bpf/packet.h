@@ -22,10 +22,22 @@ static __always_inline __u32 ist_ip_bytes(bool v6)
 	return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 }
 
+/* IPv6 has a header of its own for them. */
+struct ist_fragment_header {
+	__u8 next;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
+};
+
 /* Offset of the header behind IP's. The verifier wants to see its bound. */
 static __always_inline __u32 ist_l4(const struct ist_packet *packet)
 {
-	return (ETH_HLEN + ist_ip_bytes(packet->v6)) & 63;
+	__u32 l4 = ETH_HLEN + ist_ip_bytes(packet->v6);
+
+	if (packet->v6 && packet->fragment)
+		l4 += sizeof(struct ist_fragment_header);
+	return l4 & 63;
 }
 
 /*
@@ -54,9 +66,14 @@ static __always_inline bool ist_parse4(struct ist_packet *packet,
 
 	if ((void *)(ip + 1) > end)
 		return false;
-	/* Options stop in front of a splice; later fragments have no ports. */
-	if (*(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x3fff))
+	/* Options stop in front of a splice. */
+	if (*(__u8 *)ip != 0x45)
 		return false;
+	if (ip->frag_off & bpf_htons(0x3fff)) {
+		packet->id = ip->id;
+		packet->fragment = ip->frag_off & bpf_htons(0x1fff) ?
+				   IST_LATER_FRAGMENT : IST_FIRST_FRAGMENT;
+	}
 	packet->tuple.proto = ip->protocol;
 	packet->length = bpf_ntohs(ip->tot_len) - sizeof(*ip);
 	ist_addr_set4(&packet->tuple.remote, ip->saddr);
@@ -77,6 +94,17 @@ static __always_inline bool ist_parse6(struct ist_packet *packet,
 	__builtin_memcpy(&packet->tuple.remote, &ip->saddr, 16);
 	__builtin_memcpy(&packet->tuple.local, &ip->daddr, 16);
 	packet->v6 = true;
+	if (ip->nexthdr == IPPROTO_FRAGMENT) {
+		struct ist_fragment_header *fragment = (void *)(ip + 1);
+
+		if ((void *)(fragment + 1) > end)
+			return false;
+		packet->tuple.proto = fragment->next;
+		packet->length -= sizeof(*fragment);
+		packet->id = fragment->id;
+		packet->fragment = fragment->offset & bpf_htons(0xfff8) ?
+				   IST_LATER_FRAGMENT : IST_FIRST_FRAGMENT;
+	}
 	return true;
 }
 
@@ -89,9 +117,9 @@ static __always_inline bool ist_parse(struct ist_packet *packet,
 	__u64 linear;
 	bool known;
 
+	__builtin_memset(packet, 0, sizeof(*packet));
 	if (skb->vlan_present)
 		return false;
-	__builtin_memset(packet, 0, sizeof(*packet));
 	linear = ist_data_end(skb) - ist_data(skb);
 	if (linear < IST_HEADERS_MOST && linear < skb->len)
 		bpf_skb_pull_data(skb, skb->len < IST_HEADERS_MOST ?
@@ -102,9 +130,14 @@ static __always_inline bool ist_parse(struct ist_packet *packet,
 		known = ist_parse6(packet, skb);
 	else
 		return false;
-	if (!known || (packet->tuple.proto != IPPROTO_TCP &&
-		       packet->tuple.proto != IPPROTO_UDP))
+	if (!known)
 		return false;
+	/* Senders of TCP do not fragment. */
+	if (packet->tuple.proto != IPPROTO_UDP &&
+	    (packet->tuple.proto != IPPROTO_TCP || packet->fragment))
+		return false;
+	if (packet->fragment == IST_LATER_FRAGMENT)
+		return packet->length + ist_l4(packet) <= skb->len;
 	/* A packet that was put together from many may be longer. */
 	if (skb->gso_size)
 		packet->length = skb->len - ist_l4(packet);

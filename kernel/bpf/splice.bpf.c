@@ -7,6 +7,7 @@
  * ist_command is attached nowhere: user space runs it (BPF_PROG_RUN).
  */
 #include "cell.h"
+#include "icmp.h"
 
 /* The packet belongs to a cell again; no verdict of the hook. */
 #define IST_RENEWED	(-2)
@@ -94,17 +95,30 @@ int ist_splice(struct __sk_buff *skb)
 	struct ist_bpf_flow *found, flow;
 	struct ist_bpf_splice *splice;
 	struct ist_packet *packet;
+	__u32 payload;
 	int verdict;
 	__u64 id;
 
 	if (!scratch)
 		return IST_PASS;
 	packet = &scratch->packet;
-	if (!ist_parse(packet, skb))
+	if (!ist_parse(packet, skb)) {
+		if (packet->tuple.proto == (packet->v6 ? IST_PROTO_ICMPV6 :
+							 IST_PROTO_ICMP) &&
+		    !packet->fragment)
+			return ist_icmp_input(skb, scratch, packet);
 		return IST_PASS;
-	found = bpf_map_lookup_elem(&ist_flows, &packet->tuple);
-	if (!found)
-		return ist_cell_input(skb, packet);
+	}
+	if (packet->fragment == IST_LATER_FRAGMENT) {
+		ist_fragment_key(&scratch->fragment, packet);
+		found = bpf_map_lookup_elem(&ist_fragments, &scratch->fragment);
+		if (!found)
+			return IST_PASS;
+	} else {
+		found = bpf_map_lookup_elem(&ist_flows, &packet->tuple);
+		if (!found)
+			return ist_cell_input(skb, packet);
+	}
 	flow = *found;
 	id = flow.splice;
 	splice = bpf_map_lookup_elem(&ist_splices, &id);
@@ -115,11 +129,15 @@ int ist_splice(struct __sk_buff *skb)
 		return verdict == IST_RENEWED ? ist_cell_input(skb, packet) :
 						verdict;
 	}
-	if (packet->length < 8)
-		return ist_drop(IST_REASON_MALFORMED);
 	if (splice->dead)
 		return ist_drop(IST_REASON_RELEASED);
-	return ist_output(skb, packet, &flow, splice, packet->length - 8);
+	payload = packet->length;
+	if (packet->fragment != IST_LATER_FRAGMENT) {
+		if (payload < 8)
+			return ist_drop(IST_REASON_MALFORMED);
+		payload -= 8;
+	}
+	return ist_output(skb, packet, &flow, splice, payload);
 }
 
 static __always_inline int ist_end_splice(const struct ist_bpf_command *command)

@@ -10,6 +10,7 @@
  *   usage      what it has used; the program alone writes it
  *   cells      who waits; under the cell's lock
  *   flows      legs of splices by tuple
+ *   fragments  to which flow the fragments of a datagram belong
  *   splices    two legs that met; the connection is under the splice's lock
  *   totals     of now; counters of all packets are per CPU
  *   events     what happened
@@ -151,6 +152,20 @@ struct ist_bpf_flow {
 	__u64 splice;
 	__u32 side;
 	__u32 pad;
+};
+
+/**
+ * struct ist_bpf_fragment_key - a datagram that comes in fragments
+ * @remote: who sends
+ * @local: our address
+ * @id: of IP
+ * @v6: IPv6
+ */
+struct ist_bpf_fragment_key {
+	struct ist_addr remote;
+	struct ist_addr local;
+	__u32 id;
+	__u32 v6;
 };
 
 /**

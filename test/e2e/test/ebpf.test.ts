@@ -140,6 +140,17 @@ it.each(["pure", "six"] as const)("dig asks a name server over UDP and over TCP 
   }
 });
 
+it.each(KINDS)("a narrow link behind a router is told to the sender (%s)", async (kind) => {
+  const { subscriber, provider, port } = pairs[kind];
+  // Nobody but the router knows: the host behind it offers full segments.
+  await provider.home.router.script("ip link set lan mtu 1400");
+  const echo = await EndlessEcho.start(subscriber.daemon.node, port);
+  await echo.moves();
+  expect(await echo.end()).toBe("whole");
+  expect((await wayOf(kind)).startsWith("cell")).toBe(true);
+  await provider.home.router.script("ip link set lan mtu 1500");
+});
+
 describe("the control plane", () => {
   it("is killed and comes back: connections go on meanwhile, and new ones are made afterwards", async () => {
     const started = await echoes();

@@ -19,12 +19,6 @@ export class Deadlines<K> {
     this.#due.delete(key);
   }
 
-  /** When the first one is due. */
-  get next(): number | undefined {
-    this.#settle();
-    return this.#heap[0]?.due;
-  }
-
   /** Takes out what is due. */
   *take(now: number): Generator<K> {
     for (;;) {

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { BpfError, bpfUnavailable, EEXIST, SpliceObject } from "@isthmus/native/bpf";
+import { BpfError, bpfUnavailable, EEXIST, OTHER_MAPS, SpliceObject } from "@isthmus/native/bpf";
 import type { IstReason } from "@isthmus/native/netlink";
 import { type Code, IsthmusError, type Side } from "@isthmus/protocol";
 import type { Logger } from "@isthmus/service";
@@ -48,6 +48,8 @@ const FILTER_PRIORITY = 0x4953;
 const TICK_MS = 20;
 /** Interfaces whose filter somebody took off get it back after this. */
 const LOOK_MS = 5000;
+/** How soon it is noticed that there was no room for events. */
+const LOST_MS = 500;
 const PORT_TRIES = 5;
 
 interface Known {
@@ -142,7 +144,8 @@ export class EbpfDataPath implements DataPath {
     }
     const ticks = setInterval(() => this.#tick(), TICK_MS);
     const looks = setInterval(() => this.#follow(), LOOK_MS);
-    for (const timer of [ticks, looks]) {
+    const losses = setInterval(() => this.#checkLost(), LOST_MS);
+    for (const timer of [ticks, looks, losses]) {
       timer.unref();
       this.#undo.push(() => clearInterval(timer));
     }
@@ -271,6 +274,7 @@ export class EbpfDataPath implements DataPath {
     try {
       return new SpliceObject(before);
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== OTHER_MAPS) throw error;
       const object = new SpliceObject(0);
       this.#options.logger.error(
         { err: error },
@@ -392,6 +396,9 @@ export class EbpfDataPath implements DataPath {
       if (typeof key === "bigint") this.#checkSplice(key);
       else this.#checkHalf(key);
     }
+  }
+
+  #checkLost(): void {
     const lost = this.#maps.lostEvents();
     if (lost === this.#lost) return;
     this.#lost = lost;

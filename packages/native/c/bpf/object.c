@@ -52,11 +52,12 @@ static int remember(enum libbpf_print_level level, const char *format,
 
 static napi_value fail(napi_env env, const char *what, int err)
 {
-	char message[sizeof(said) + 128];
+	char message[sizeof(said) + 128], code[16];
 
+	snprintf(code, sizeof(code), "%d", -err);
 	snprintf(message, sizeof(message), "%s: %s%s%s", what, strerror(-err),
 		 said[0] ? ": " : "", said);
-	napi_throw_error(env, NULL, message);
+	napi_throw_error(env, code, message);
 	return NULL;
 }
 
@@ -530,23 +531,6 @@ static napi_value attach(napi_env env, napi_callback_info info)
 	return polled_number(env, bpf_tc_attach(&hook, &filter));
 }
 
-static napi_value detach(napi_env env, napi_callback_info info)
-{
-	LIBBPF_OPTS(bpf_tc_hook, hook, .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, filter, .handle = FILTER_HANDLE,
-		    .priority = FILTER_PRIORITY);
-	napi_value value;
-	size_t count = 1;
-
-	if (napi_get_cb_info(env, info, &count, &value, NULL, NULL) !=
-		    napi_ok ||
-	    count != 1 ||
-	    napi_get_value_int32(env, value, &hook.ifindex) != napi_ok)
-		return polled_refuse(env, "detach(ifindex)");
-	said[0] = '\0';
-	return polled_number(env, bpf_tc_detach(&hook, &filter));
-}
-
 static napi_value program_id(napi_env env, napi_callback_info info)
 {
 	struct bpf_prog_info about = { 0 };
@@ -581,7 +565,6 @@ NAPI_MODULE_INIT()
 		{ "entries", entries },
 		{ "run", run },
 		{ "attach", attach },
-		{ "detach", detach },
 		{ "programId", program_id },
 	};
 

@@ -8,7 +8,7 @@ export interface BpfBinding {
   /**
    * @param program id of an attached one whose maps are used on, or 0
    * @param translates whether packets of the loopback device may change their IP version
-   * @throws Error what libbpf says, of the verifier the first line
+   * @throws Error what libbpf says, of the verifier the first line; its code is the errno, in decimal
    */
   load(path: string, program: number, translates: boolean): ObjectHandle;
   /** Offset and size of each member of a struct by its path; of the whole by "". */
@@ -27,7 +27,6 @@ export interface BpfBinding {
   run(object: ObjectHandle, program: string, frame: Uint8Array, ifindex: number): [number, Buffer];
   /** In place of one that was attached before; filters of others are left alone. */
   attach(object: ObjectHandle, ifindex: number): number;
-  detach(ifindex: number): number;
   /** The id of the program that is attached. */
   programId(object: ObjectHandle): number;
   /** @param splice the map's value. @returns 0 or what sending it came to */

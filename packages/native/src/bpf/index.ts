@@ -1,2 +1,2 @@
 export { Shape } from "./shape.ts";
-export { BpfError, bpfUnavailable, detachSplice, EEXIST, SpliceObject } from "./splice-object.ts";
+export { BpfError, bpfUnavailable, EEXIST, OTHER_MAPS, SpliceObject } from "./splice-object.ts";

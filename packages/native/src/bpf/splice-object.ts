@@ -27,6 +27,8 @@ export class BpfError extends Error {
 }
 
 export const EEXIST = 17;
+/** The code of an error of {@link SpliceObject}: the maps of the attached program have other shapes. */
+export const OTHER_MAPS = "71";
 const ENOENT = 2;
 const ANY = 0;
 const NO_EXIST = 1;
@@ -40,7 +42,7 @@ export class SpliceObject {
   /**
    * Loads the programs.
    * @param program id of an attached one whose maps are used on, or 0
-   * @throws Error that says why this host does not take them
+   * @throws Error that says why this host does not take them; with the code {@link OTHER_MAPS} when that is why
    */
   constructor(program: number) {
     if ("reason" in loaded) throw new Error(loaded.reason);
@@ -119,12 +121,6 @@ export class SpliceObject {
     if (this.#events) this.#binding.unwatch(this.#events);
     this.#events = undefined;
   }
-}
-
-/** Takes the splice off an interface; one that has none is no error. @throws Error without the add-on */
-export function detachSplice(ifindex: number): void {
-  if ("reason" in loaded) throw new Error(loaded.reason);
-  loaded.addon.detach(ifindex);
 }
 
 function check(what: string, result: number): void {
