@@ -1,7 +1,8 @@
 import { join } from "node:path";
-import { type CommandResult, type Node, ORDINARY_UID, type Program } from "@isthmus/lab";
+import { type CommandResult, type Node, ORDINARY_UID } from "@isthmus/lab";
 import type { LocalApiReply } from "@isthmus/protocol";
-import { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
+import { AppProcess } from "./app-process.ts";
+import { appProgram, NODE } from "./programs.ts";
 import { until } from "./until.ts";
 
 export type Status = LocalApiReply<"status">;
@@ -21,8 +22,7 @@ export interface DaemonOptions {
 }
 
 /** One user's daemon on a node of the laboratory, without any privilege, and its command line. */
-export class Daemon {
-  readonly node: Node;
+export class Daemon extends AppProcess {
   readonly user: string;
   readonly device: string;
   readonly folder: string;
@@ -31,10 +31,9 @@ export class Daemon {
   readonly #flags: string[];
   readonly #env: NodeJS.ProcessEnv;
   readonly #under: string[];
-  #program: Program | undefined;
 
   constructor(node: Node, options: DaemonOptions) {
-    this.node = node;
+    super(node, `daemon of ${options.user}`);
     this.user = options.user;
     this.device = options.device ?? node.name;
     this.folder = join(node.folder, `daemon-${options.user}`);
@@ -45,31 +44,11 @@ export class Daemon {
     this.#under = options.under ?? [];
   }
 
-  get program(): Program {
-    if (!this.#program) throw new Error(`the daemon of ${this.user} was not started`);
-    return this.#program;
-  }
-
   /** Starts the process; its state is that of the last time. */
   async start(): Promise<this> {
     const args = ["--state", this.folder, "--socket", this.socket, ...this.#flags];
-    const [file = NODE, ...rest] = [...this.#under, NODE, appProgram("daemon"), ...args];
-    this.#program = this.node.spawn(file, rest, {
-      name: `daemon of ${this.user}`,
-      uid: this.#uid,
-      env: this.#env,
-    });
-    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS);
+    await this.launch("daemon", args, { uid: this.#uid, env: this.#env }, this.#under);
     return this;
-  }
-
-  async stop(): Promise<void> {
-    await this.program.stop();
-  }
-
-  async kill(): Promise<void> {
-    this.program.kill("SIGKILL");
-    await this.program.exited;
   }
 
   /** Runs `isthmus ARGS` as the daemon's user; any exit status is a result. */

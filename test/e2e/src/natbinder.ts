@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type CommandResult, type Node, ORDINARY_UID, type Program } from "@isthmus/lab";
 import type { NatbinderExplanation, NatbinderStatus } from "@isthmus/protocol";
+import { AppProcess } from "./app-process.ts";
 import { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
 import { until } from "./until.ts";
 
@@ -19,20 +20,18 @@ export interface NatbinderOptions {
 }
 
 /** One host's natbinder, and programs that it serves. */
-export class Natbinder {
-  readonly node: Node;
+export class Natbinder extends AppProcess {
   readonly socket: string;
   readonly adminSocket: string;
   readonly state: string;
   readonly #systemWide: NatbinderOptions["systemWide"];
   readonly #uid: number | undefined;
   readonly #env: NodeJS.ProcessEnv;
-  #program: Program | undefined;
 
   constructor(node: Node, options: NatbinderOptions = {}) {
+    super(node, "natbinder");
     const { env = {}, state = join(node.folder, "natbinder"), systemWide } = options;
     if (!existsSync(LAUNCHER)) throw new Error(`${LAUNCHER} is missing`);
-    this.node = node;
     this.socket = join(`${state}-run`, "ask.sock");
     this.adminSocket = join(`${state}-run`, "admin.sock");
     this.state = state;
@@ -41,32 +40,13 @@ export class Natbinder {
     this.#env = systemWide ? { ...env, ISTHMUS_NATBINDER_SYSTEM_WIDE: systemWide } : env;
   }
 
-  get program(): Program {
-    if (!this.#program) throw new Error(`natbinder on ${this.node.name} was not started`);
-    return this.#program;
-  }
-
   /** Starts the process, and waits until it has found a gateway unless told otherwise. */
   async start({ awaitGateway = true } = {}): Promise<this> {
     const args = ["--state", this.state, "--socket", this.socket, "--admin-socket", this.adminSocket];
-    this.#program = this.node.spawn(NODE, [appProgram("natbinder"), ...args], {
-      name: "natbinder",
-      uid: this.#uid,
-      env: this.#env,
-    });
+    await this.launch("natbinder", args, { uid: this.#uid, env: this.#env });
     const timeoutMs = START_TIMEOUT_MS * this.node.slowness;
-    await this.#program.waitForOutput(/"msg":"ready"/, timeoutMs);
-    if (awaitGateway) await this.#program.waitForOutput(/"event":"found"/, timeoutMs);
+    if (awaitGateway) await this.program.waitForOutput(/"event":"found"/, timeoutMs);
     return this;
-  }
-
-  async stop(): Promise<void> {
-    await this.program.stop();
-  }
-
-  async kill(): Promise<void> {
-    this.program.kill("SIGKILL");
-    await this.program.exited;
   }
 
   /** What stands before a command that `natbinder run` runs. */

@@ -1,48 +1,30 @@
 import { join } from "node:path";
-import type { Node, Program } from "@isthmus/lab";
+import type { Node } from "@isthmus/lab";
+import { AppProcess } from "./app-process.ts";
 import { readSample } from "./daemon.ts";
 import { appProgram, NODE, START_TIMEOUT_MS } from "./programs.ts";
 import { until } from "./until.ts";
 
 /** A process of an operator: ISB or IST, with its admin address inside the node. */
-abstract class Server {
-  readonly node: Node;
+abstract class Server extends AppProcess {
   protected readonly flags: string[];
   /** Of the next start. */
   protected env: NodeJS.ProcessEnv;
-  #program: Program | undefined;
+  protected readonly app: "isb" | "ist";
 
-  protected constructor(node: Node, flags: string[], env: NodeJS.ProcessEnv) {
-    this.node = node;
+  protected constructor(app: "isb" | "ist", node: Node, flags: string[], env: NodeJS.ProcessEnv) {
+    super(node, app);
+    this.app = app;
     this.flags = flags;
     this.env = env;
   }
 
-  protected abstract readonly app: "isb" | "ist";
   protected abstract readonly adminPort: number;
   abstract readonly folder: string;
 
-  get program(): Program {
-    if (!this.#program) throw new Error(`the ${this.app} on ${this.node.name} was not started`);
-    return this.#program;
-  }
-
   async start(): Promise<this> {
-    this.#program = this.node.spawn(NODE, [appProgram(this.app), "--data", this.folder, ...this.flags], {
-      name: this.app,
-      env: this.env,
-    });
-    await this.#program.waitForOutput(/"msg":"ready"/, START_TIMEOUT_MS * this.node.slowness);
+    await this.launch(this.app, ["--data", this.folder, ...this.flags], { env: this.env });
     return this;
-  }
-
-  async stop(): Promise<void> {
-    await this.program.stop("SIGTERM", 40_000);
-  }
-
-  async kill(): Promise<void> {
-    this.program.kill("SIGKILL");
-    await this.program.exited;
   }
 
   async metrics(): Promise<string> {
@@ -68,12 +50,11 @@ abstract class Server {
 
 /** The broker of a deployment. */
 export class Isb extends Server {
-  protected override readonly app = "isb";
   protected override readonly adminPort = 9443;
   override readonly folder: string;
 
   constructor(node: Node, flags: string[] = [], env: NodeJS.ProcessEnv = {}) {
-    super(node, flags, env);
+    super("isb", node, flags, env);
     this.folder = join(node.folder, "isb");
   }
 
@@ -105,12 +86,11 @@ export class Isb extends Server {
 
 /** A relay of a deployment. */
 export class Ist extends Server {
-  protected override readonly app = "ist";
   protected override readonly adminPort = 9444;
   override readonly folder: string;
 
   constructor(node: Node, flags: string[] = [], env: NodeJS.ProcessEnv = {}) {
-    super(node, ["--name", node.name, ...flags], env);
+    super("ist", node, ["--name", node.name, ...flags], env);
     this.folder = join(node.folder, "ist");
   }
 
