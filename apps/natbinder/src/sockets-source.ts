@@ -47,6 +47,11 @@ export class SocketsSource implements BindSource {
   /** Nothing can be refused, so nothing has to be known. */
   tell(): void {}
 
+  /** `natbinder run` is better: it refuses, and knows which ports were asked for. */
+  covers(): boolean {
+    return false;
+  }
+
   #schedule(listener: BindListener): void {
     if (this.#isStopped) return;
     this.#timer = setTimeout(() => {

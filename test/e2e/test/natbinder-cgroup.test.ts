@@ -36,6 +36,8 @@ describe("with a watch of all programs by eBPF", () => {
       source: "sockets",
       trouble: expect.stringMatching(/^cgroup: .*not permitted/) as string,
     });
+    const [file = "", ...args] = [...carols.runCommand, "grep", "^Seccomp:", "/proc/self/status"];
+    expect(await carol.read(file, args, { uid: ORDINARY_UID })).toMatch(/2\n$/);
     const one = scene.binder(carols);
     for (const [kind, port] of [
       ["tcp4", 12_210],
