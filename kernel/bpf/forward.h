@@ -27,8 +27,9 @@ static __always_inline bool ist_leg_is6(const struct ist_bpf_leg *leg)
 }
 
 /*
- * Finds the way to a leg's remote end: by the host's routes where it forwards
- * packets, else back to where the leg's own packets come from.
+ * Finds the way to a leg's remote end: out of the interface that the host's
+ * routes say where it forwards packets, else of that by which the leg's own
+ * packets come.
  */
 static __noinline int ist_way_find(struct __sk_buff *skb,
 				   struct ist_scratch *scratch,
@@ -55,22 +56,23 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 		fib->ipv4_dst = leg->tuple.remote.word[3];
 	}
 	result = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
-	if (result == BPF_FIB_LKUP_RET_SUCCESS ||
-	    result == BPF_FIB_LKUP_RET_NO_NEIGH) {
-		way.ifindex = fib->ifindex;
-		__builtin_memcpy(way.to, fib->dmac, ETH_ALEN);
-		__builtin_memcpy(way.from, fib->smac, ETH_ALEN);
-		resolve = result == BPF_FIB_LKUP_RET_NO_NEIGH;
-	} else if (result == BPF_FIB_LKUP_RET_UNREACHABLE ||
-		   result == BPF_FIB_LKUP_RET_PROHIBIT ||
-		   result == BPF_FIB_LKUP_RET_BLACKHOLE) {
+	if (result == BPF_FIB_LKUP_RET_UNREACHABLE ||
+	    result == BPF_FIB_LKUP_RET_PROHIBIT ||
+	    result == BPF_FIB_LKUP_RET_BLACKHOLE)
 		return -1;
-	} else {
-		way = leg->seen;
-		/* Who has been silent may have moved. */
-		resolve = way.ifindex != IST_LOOPBACK &&
-			  now - leg->heard > IST_WAY_NS;
-	}
+	way = leg->seen;
+	if (result == BPF_FIB_LKUP_RET_SUCCESS ||
+	    result == BPF_FIB_LKUP_RET_NO_NEIGH)
+		way.ifindex = fib->ifindex;
+	/*
+	 * Who has been silent may have moved, and whoever is reached by another
+	 * interface than it sends by was never seen there. The host's table of
+	 * neighbours is no better by itself: nothing probes what is stale in it
+	 * but a packet that goes out by it.
+	 */
+	resolve = way.ifindex != leg->seen.ifindex ||
+		  (way.ifindex != IST_LOOPBACK &&
+		   now - leg->heard > IST_WAY_NS);
 	if (bpf_check_mtu(skb, way.ifindex, &mtu, 0, 0) < 0 && !mtu)
 		return -1;
 	leg->way = way;

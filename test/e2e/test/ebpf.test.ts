@@ -151,6 +151,17 @@ it.each(KINDS)("a narrow link behind a router is told to the sender (%s)", async
   await provider.home.router.script("ip link set lan mtu 1500");
 });
 
+it("the hardware address of the IST's neighbour changes: connections go on", async () => {
+  const started = await echoes();
+  const { node } = lab.internet;
+  const device = /dev (\S+)/.exec(await node.read("ip", ["route", "get", relay.ipv4]))![1]!;
+  await node.read("ip", ["link", "set", device, "address", "02:00:00:00:be:ef"]);
+  // A laboratory's hosts know their neighbours for good; this one has to ask from now on.
+  await relay.script("ip neigh flush nud permanent; ip -6 neigh flush nud permanent");
+  await allWhole(started);
+  for (const kind of KINDS) await meetsAtCell(kind);
+});
+
 describe("the control plane", () => {
   it("is killed and comes back: connections go on meanwhile, and new ones are made afterwards", async () => {
     const started = await echoes();
