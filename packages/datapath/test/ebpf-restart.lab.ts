@@ -1,0 +1,88 @@
+import { execFileSync } from "node:child_process";
+import { sourcePrefix } from "@isthmus/protocol";
+import { silentLogger } from "@isthmus/service";
+import { afterEach, expect, it, onTestFinished, vi } from "vitest";
+import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath } from "../src/index.ts";
+import { EventLog, loopbackHosts, type TestLeg } from "../src/testing.ts";
+
+const { sides, stranger } = loopbackHosts();
+const ALLOCATION = "00000000000000a1";
+const SPEC: AllocationSpec = {
+  allocation: ALLOCATION,
+  cells: [{ cell: 0 }],
+  sources: [[sourcePrefix(sides[0].address)], [sourcePrefix(sides[1].address)]],
+  limits: { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 10_000 },
+};
+
+afterEach(() => {
+  execFileSync("tc", ["qdisc", "del", "dev", "lo", "clsact"]);
+});
+
+async function opened(): Promise<{ dataPath: EbpfDataPath; events: EventLog }> {
+  const events = new EventLog();
+  const dataPath = new EbpfDataPath({ logger: silentLogger() });
+  await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
+  onTestFinished(() => dataPath.close());
+  return { dataPath, events };
+}
+
+function connect(side: 0 | 1, port: number): TestLeg {
+  const leg = sides[side].connect(port);
+  onTestFinished(() => void leg.socket.destroy());
+  return leg;
+}
+
+async function talk([a, b]: [TestLeg, TestLeg], text: string): Promise<void> {
+  const before = [a.length, b.length] as const;
+  a.write(text);
+  b.write(text);
+  await a.bytes(before[0] + text.length);
+  await b.bytes(before[1] + text.length);
+}
+
+it("cells, sources and splices go on when the driver is closed, and the next one takes them over", async () => {
+  const first = await opened();
+  const [cell] = await first.dataPath.allocate(SPEC);
+  const { ports } = cell!;
+  const spliced: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
+  await talk(spliced, "before");
+  await first.dataPath.close();
+  await talk(spliced, "nobody is in control");
+  const other: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
+  await talk(other, "met without anybody");
+
+  const { dataPath, events } = await opened();
+  const [allocation] = await dataPath.dump();
+  expect(allocation).toMatchObject({ allocation: ALLOCATION, cells: [{ cell: 0, ports }] });
+  expect(allocation!.splices).toHaveLength(2);
+  expect(await dataPath.stats()).toMatchObject({ cells: 1, splices: 2, bytes: 0, closed: {} });
+  await talk(spliced, "taken over");
+  expect((await dataPath.stats()).bytes).toBe(20);
+  other[0].reset();
+  await events.next({ event: "closed", allocation: ALLOCATION, code: "reset" });
+  const grown = await dataPath.update(ALLOCATION, { cells: [{ cell: 0 }, { cell: 1 }] });
+  expect(grown[0]).toEqual({ cell: 0, ports });
+  await talk([connect(0, grown[1]!.ports[0]), connect(1, grown[1]!.ports[1])], "at a new cell");
+
+  const moved = [[sourcePrefix(stranger.address)], [sourcePrefix(sides[1].address)]] as const;
+  await dataPath.update(ALLOCATION, { sources: moved });
+  connect(0, ports[0]);
+  await vi.waitFor(async () => expect((await dataPath.stats()).dropped.stranger).toBeGreaterThan(0), 10_000);
+  await dataPath.release(ALLOCATION, "revoked");
+  expect(await Promise.all(spliced.map((leg) => leg.whenEnded()))).toEqual(["reset", "reset"]);
+  expect(await dataPath.stats()).toMatchObject({ cells: 0, splices: 0, halves: 0 });
+});
+
+it("pure cells are taken over as they were made, whatever they have learned meanwhile", async () => {
+  const first = await opened();
+  const pure = [{}, { learns: 0 }, { learns: 1 }] as const;
+  const cells = await first.dataPath.allocate({ ...SPEC, cells: pure.map((kind, cell) => ({ cell, pure: kind })) });
+  for (const cell of [1, 2]) await first.dataPath.learn(ALLOCATION, cell, 40_000 + cell);
+  await first.dataPath.close();
+
+  const { dataPath } = await opened();
+  expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells, splices: [] }]);
+  await dataPath.learn(ALLOCATION, 1, 40_003);
+  const more = await dataPath.update(ALLOCATION, { cells: [0, 1, 3].map((cell) => ({ cell })) });
+  expect(more.slice(0, 2)).toEqual(cells.slice(0, 2));
+});
