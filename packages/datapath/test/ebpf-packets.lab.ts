@@ -75,6 +75,34 @@ it.each([
   await dataPath.release(allocation, "released");
 });
 
+/** How often this host has sent a SYN again. */
+function synsAgain(): number {
+  const text = execFileSync("nstat", ["-asz", "TcpExtTCPSynRetrans"], { encoding: "utf8" });
+  return Number(/TCPSynRetrans\s+(\d+)/.exec(text)![1]);
+}
+
+it("a SYN-ACK that is lost is sent again before anybody asks for it", async () => {
+  const { dataPath, events } = await opened();
+  const [cell] = await dataPath.allocate(spec("00000000000000aa", sides));
+  // Takes away the first one to each side.
+  const rule = (port: number) =>
+    `tcp sport ${port} tcp flags & (syn | ack) == (syn | ack) limit rate 1/hour burst 1 packets counter drop`;
+  execFileSync("nft", ["-f", "-"], {
+    input: `table inet lossy { chain input { type filter hook input priority 0; ${cell!.ports.map(rule).join("; ")}; }; }`,
+  });
+  onTestFinished(() => void execFileSync("nft", ["delete", "table", "inet", "lossy"]));
+  const before = synsAgain();
+  const legs = sides.map((side, index) => side.connect(cell!.ports[index]!));
+  onTestFinished(() => legs.forEach((leg) => void leg.socket.destroy()));
+  await events.next({ event: "established" });
+  legs[0]!.write("over");
+  expect((await legs[1]!.bytes(4)).toString()).toBe("over");
+  const rules = execFileSync("nft", ["list", "table", "inet", "lossy"], { encoding: "utf8" });
+  expect(rules.match(/counter packets 1 /g)).toHaveLength(2);
+  expect(synsAgain()).toBe(before);
+  await dataPath.release("00000000000000aa", "released");
+});
+
 it("nobody else may use it at the same time", async () => {
   await opened();
   await expect(opened()).rejects.toThrow("another IST uses the BPF data path (it holds the lock 'isthmus-ist-ebpf')");
