@@ -114,7 +114,7 @@ coccicheck() {
 
 arm64() {
   # Debian's headers for arm64 come with tools that run there; those of this machine's headers are the same.
-  version=$(kernels | grep -- '^6\.1.*-amd64$' | tail -1)
+  version=$(kernels | grep -- '^6\.1\..*-amd64$' | tail -1)
   version=${version%amd64}arm64
   root=$build/arm64-root
   if [ ! -e "$root/usr/src/linux-headers-$version" ]; then
