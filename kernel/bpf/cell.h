@@ -50,7 +50,7 @@ ist_leg_init(struct ist_bpf_leg *leg, const struct ist_bpf_waiting *waiting)
  */
 static __noinline int ist_splice_create(struct ist_scratch *scratch,
 					const struct ist_bpf_cell_key *cell,
-					__u64 id, __u32 mode, __u32 unanswered)
+					__u64 id, __u32 mode)
 {
 	struct ist_bpf_splice *splice = (void *)scratch->splice;
 	struct ist_bpf_waiting *pair = scratch->pair;
@@ -98,18 +98,26 @@ static __noinline int ist_splice_create(struct ist_scratch *scratch,
 				    IST_REASON_TABLE_FULL;
 	}
 	ist_count_live(alloc_id, splice->proto, 1);
-
-	__builtin_memset(&scratch->event, 0, sizeof(scratch->event));
-	scratch->event.splice = id;
-	scratch->event.alloc = alloc_id;
-	scratch->event.cell = cell->cell;
-	scratch->event.kind = IST_BPF_EVENT_SPLICE;
-	scratch->event.proto = splice->proto;
-	scratch->event.state = splice->tcp.state;
-	scratch->event.mode = mode;
-	scratch->event.unanswered = unanswered;
-	ist_tell(&scratch->event);
 	return IST_REASON_NONE;
+}
+
+/* @unanswered: sides, as bits, whose SYN-ACK is user space's affair */
+static __always_inline void ist_tell_met(struct ist_scratch *scratch, __u64 id,
+					 const struct ist_bpf_splice *splice,
+					 __u32 unanswered)
+{
+	struct ist_bpf_event *event = &scratch->event;
+
+	__builtin_memset(event, 0, sizeof(*event));
+	event->splice = id;
+	event->alloc = splice->alloc;
+	event->cell = splice->cell;
+	event->kind = IST_BPF_EVENT_SPLICE;
+	event->proto = splice->proto;
+	event->state = splice->tcp.state;
+	event->mode = splice->mode;
+	event->unanswered = unanswered;
+	ist_tell(event);
 }
 
 static __always_inline __u64 ist_next_id(void)
@@ -136,7 +144,7 @@ static __always_inline void ist_cell_met(struct __sk_buff *skb,
 		    ist_addr_is4(&scratch->pair[i].half.tuple.remote) ==
 		    packet->v6)
 			unanswered |= 1 << i;
-	reason = ist_splice_create(scratch, key, id, mode, unanswered);
+	reason = ist_splice_create(scratch, key, id, mode);
 	if (reason) {
 		ist_count_ended(reason);
 		ist_tell_half(&scratch->event, key, &packet->tuple, side,
@@ -148,6 +156,8 @@ static __always_inline void ist_cell_met(struct __sk_buff *skb,
 		return;
 	ist_way_find(skb, scratch, &splice->leg[0], now);
 	ist_way_find(skb, scratch, &splice->leg[1], now);
+	/* Behind the ways: what user space answers is held to them, too. */
+	ist_tell_met(scratch, id, splice, unanswered);
 	/* First the other: what this one sends next must find it connected. */
 	if (!(unanswered & (1 << ((side & 1) ^ 1))))
 		ist_answer(skb, scratch, splice, (side & 1) ^ 1);
@@ -323,7 +333,7 @@ static __noinline int ist_cell_udp(struct __sk_buff *skb,
 		}
 		return ist_drop(refusal);
 	}
-	failed = ist_splice_create(scratch, key, flow.splice, cell->mode, 0);
+	failed = ist_splice_create(scratch, key, flow.splice, cell->mode);
 	if (failed) {
 		/* The other goes on waiting. */
 		bpf_spin_lock(&cell->lock);
@@ -336,6 +346,7 @@ static __noinline int ist_cell_udp(struct __sk_buff *skb,
 	splice = bpf_map_lookup_elem(&ist_splices, &flow.splice);
 	if (!splice)
 		return ist_drop(IST_REASON_RELEASED);
+	ist_tell_met(scratch, flow.splice, splice, 0);
 	return ist_output(skb, packet, &flow, splice, packet->length - 8);
 }
 
