@@ -62,9 +62,7 @@ static void pass_signal(int signals, int program)
 	/* The kernel sends the terminal's to the whole group itself. */
 	if (info.ssi_code == SI_KERNEL || info.ssi_signo == SIGCHLD)
 		return;
-	if (program >= 0)
-		syscall(SYS_pidfd_send_signal, program, info.ssi_signo, NULL,
-			0);
+	syscall(SYS_pidfd_send_signal, program, info.ssi_signo, NULL, 0);
 }
 
 static _Noreturn void launch(int supervisor, int signals)
@@ -76,7 +74,8 @@ static _Noreturn void launch(int supervisor, int signals)
 	for (;;) {
 		struct pollfd fds[] = {
 			{ .fd = supervisor, .events = POLLIN },
-			{ .fd = signals, .events = POLLIN },
+			/* They wait until it is known where they go. */
+			{ .fd = program < 0 ? -1 : signals, .events = POLLIN },
 		};
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
