@@ -455,7 +455,7 @@ export function describeDataPath(name: string, place: () => Promise<DataPathPlac
       });
 
       it("end a splice on which nothing moves, and none on which something does", async () => {
-        const idleMs = 400;
+        const idleMs = 1000;
         const both = await pair(await oneCell({ idleMs }));
         const [a, b] = both;
         const start = performance.now();
