@@ -10,7 +10,7 @@ import type { Measure } from "./measure.ts";
 const ROUNDS = 7;
 const MEMORY_MIB = 2048;
 const CONNECTIONS = [1, 50];
-const TIME = { warmMs: 500, ms: 600 };
+const TIME = { warmMs: 1500, ms: 1000 };
 const DATAGRAM_BYTES = 64;
 const ROUND_TRIPS = 300;
 const SET_UPS = 100;

@@ -83,7 +83,7 @@ async function counted(kernel: Kernel, say: Context["say"], draw: Context["draw"
   const site = await RelaySite.inside(vm, PHASES);
   await site.setOffloads(false);
   const context: Context = { site, machine: "counted", say, draw };
-  return [...(await roundTrips(context)), ...(await goodput(context, { warmMs: 800, ms: 800 }))];
+  return [...(await roundTrips(context)), ...(await goodput(context, { warmMs: 2000, ms: 1000 }))];
 }
 
 async function countedLoss(kernel: Kernel, say: Context["say"], draw: Context["draw"]): Promise<Figure[]> {
