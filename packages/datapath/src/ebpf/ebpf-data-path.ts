@@ -29,6 +29,7 @@ import { wildcards } from "../userspace/wildcards.ts";
 import { endOf, nextSynAck } from "./ageing.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type Interface, Interfaces } from "./interfaces.ts";
+import { type LiveSplice, LiveSplices } from "./live-splices.ts";
 import {
   type AllocationSettings,
   type HalfNews,
@@ -59,13 +60,6 @@ interface Known {
   readonly cells: Map<number, CellPorts>;
 }
 
-/** A splice in the maps, whose events were read. */
-interface Live {
-  readonly alloc: bigint;
-  isOver: boolean;
-  synAcks: number;
-}
-
 interface HalfAt {
   readonly alloc: bigint;
   readonly cell: number;
@@ -90,7 +84,7 @@ export class EbpfDataPath implements DataPath {
   /** What undoes the steps of `open`, in their order. */
   readonly #undo: (() => void)[] = [];
   readonly #allocations = new Map<string, Known>();
-  readonly #live = new Map<bigint, Live>();
+  readonly #live = new LiveSplices();
   readonly #halves = new Map<string, HalfAt>();
   /** Of splices by id, of halves by their key. */
   readonly #deadlines = new Deadlines<bigint | string>();
@@ -205,7 +199,7 @@ export class EbpfDataPath implements DataPath {
     const reason = reasonOf(code);
     this.#allocations.delete(allocation);
     for (const cell of sorted(known)) this.#removeCell(known, cell, reason);
-    for (const [id, { alloc }] of this.#live) if (alloc === known.id) this.#endSplice(id, reason);
+    for (const id of this.#live.of(known.id)) this.#endSplice(id, reason);
     this.#setSources(known, [[], []]);
     // Last: what met meanwhile is refused from here on, or ends when it is heard of.
     this.#maps.deleteAllocation(known.id);
@@ -375,9 +369,7 @@ export class EbpfDataPath implements DataPath {
     const { id, alloc = 0n, reason } = splice;
     const stored = this.#maps.splice(id);
     if (stored) {
-      const live = this.#live.get(id) ?? { alloc, isOver: false, synAcks: 0 };
-      live.isOver = stored.isOver;
-      this.#live.set(id, live);
+      this.#live.set(id, { alloc, isOver: stored.isOver, synAcks: this.#live.get(id)?.synAcks ?? 0 });
       for (const side of [0, 1] as const) if (unanswered & (1 << side)) this.#maps.sendSynAck(stored, side);
       this.#deadlines.set(id, now());
     } else {
@@ -432,20 +424,18 @@ export class EbpfDataPath implements DataPath {
 
   /** Splices that are over are no more than those that are not may be: who opens and closes all the time fills no table. */
   #lingersTooMany({ id, settings: { splices } }: Known): boolean {
-    if (splices === 0) return false;
-    let count = 0;
-    for (const { alloc, isOver } of this.#live.values()) if (isOver && alloc === id) count++;
-    return count > splices;
+    return splices > 0 && this.#live.over(id) > splices;
   }
 
   /** @returns when to look again */
-  #repeatSynAcks(splice: StoredSplice, live: Live): number {
+  #repeatSynAcks(splice: StoredSplice, live: LiveSplice): number {
     if (splice.state !== "syn-rcvd") return Number.POSITIVE_INFINITY;
     const next = nextSynAck(splice.created, live.synAcks);
     if (next > now()) return next;
-    live.synAcks++;
+    const synAcks = live.synAcks + 1;
+    this.#live.set(splice.id, { ...live, synAcks });
     for (const side of [0, 1] as const) if (!splice.acked[side]) this.#maps.sendSynAck(splice, side);
-    return nextSynAck(splice.created, live.synAcks);
+    return nextSynAck(splice.created, synAcks);
   }
 
   #await(at: HalfAt, heard: number): void {
@@ -486,7 +476,7 @@ export class EbpfDataPath implements DataPath {
   #limit(known: Known, settings: AllocationSettings): void {
     this.#maps.setAllocation(known.id, settings);
     known.settings = settings;
-    for (const [id, { alloc }] of this.#live) if (alloc === known.id) this.#deadlines.set(id, now());
+    for (const id of this.#live.of(known.id)) this.#deadlines.set(id, now());
     for (const [key, { alloc }] of this.#halves) if (alloc === known.id) this.#deadlines.set(key, now());
   }
 
