@@ -69,7 +69,7 @@ async function textOf(socket: Socket): Promise<string> {
 
 async function resetOf(socket: Socket): Promise<string | undefined> {
   socket.resume();
-  await new Promise((resolve) => socket.once("close", resolve));
+  if (!socket.closed) await new Promise((resolve) => socket.once("close", resolve));
   return (socket.errored as NodeJS.ErrnoException | null)?.code;
 }
 
