@@ -27,6 +27,7 @@ it("a question is read as it was asked", () => {
     what: "release",
     program: "sixteen bytes ok",
   });
+  expect(readAskRequest(request(1, 3, Buffer.from("sh")))).toMatchObject({ what: "cover", program: "sh" });
 });
 
 it("a name cannot steer a terminal", () => {
@@ -36,7 +37,7 @@ it("a name cannot steer a terminal", () => {
 
 it.each([
   ["another version", request(2, 1, Buffer.alloc(0))],
-  ["an unknown word", request(1, 3, Buffer.alloc(0))],
+  ["an unknown word", request(1, 4, Buffer.alloc(0))],
   ["too short", request(1, 1, Buffer.alloc(0)).subarray(0, 27)],
   ["too long", Buffer.concat([request(1, 1, Buffer.alloc(0)), Buffer.alloc(1)])],
   ["nothing", Buffer.alloc(0)],
