@@ -9,7 +9,6 @@ import type {
   AllocationUpdate,
   Capabilities,
   CellPorts,
-  CellSpec,
   DataPath,
   DataPathEvent,
   DataPathStats,
@@ -17,15 +16,11 @@ import type {
   OpenOptions,
 } from "../data-path.ts";
 import { HostLock } from "../host-lock.ts";
+import { CellPool } from "../kernel/cell-pool.ts";
 import { KernelCounters } from "../kernel/kernel-counters.ts";
 import { Listeners } from "../kernel/listeners.ts";
-import { reservePorts } from "../kernel/reserved-ports.ts";
 import { SpliceEvents } from "../kernel/splice-events.ts";
 import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translation.ts";
-import { PortPool } from "../port-pool.ts";
-import { ephemeralOverlap } from "../port-range.ts";
-import { closePort, openPort } from "../userspace/port-sockets.ts";
-import { wildcards } from "../userspace/wildcards.ts";
 import { endOf, nextSynAck } from "./ageing.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type Interface, Interfaces } from "./interfaces.ts";
@@ -51,7 +46,6 @@ const TICK_MS = 20;
 const LOOK_MS = 5000;
 /** How soon it is noticed that there was no room for events. */
 const LOST_MS = 500;
-const PORT_TRIES = 5;
 
 interface Known {
   readonly id: bigint;
@@ -93,11 +87,10 @@ export class EbpfDataPath implements DataPath {
   readonly #listeners = new Listeners();
   /** Interfaces that were left alone, so that it is said once. */
   readonly #foreign = new Set<number>();
-  #pool!: PortPool;
+  #pool!: CellPool;
   #object!: SpliceObject;
   #maps!: SpliceMaps;
   #interfaces!: Interfaces;
-  #addresses: readonly string[] = [];
   #udpIdleMs = 0;
   #lost = 0;
   #emit: (event: DataPathEvent) => void = () => undefined;
@@ -115,8 +108,7 @@ export class EbpfDataPath implements DataPath {
     if (bpfUnavailable !== undefined) throw new Error(bpfUnavailable);
     this.#udpIdleMs = Math.round(udpIdleMs);
     this.#emit = onEvent;
-    this.#pool = new PortPool(ports);
-    this.#addresses = await wildcards();
+    this.#pool = await CellPool.of(ports);
     try {
       const lock = await HostLock.take(LOCK, "another IST uses the BPF data path");
       this.#undo.push(() => lock.release());
@@ -129,13 +121,7 @@ export class EbpfDataPath implements DataPath {
       throw error;
     }
     this.#isOpen = true;
-    const overlap = ephemeralOverlap(ports);
-    if (overlap !== undefined) logger.warn({}, overlap);
-    try {
-      reservePorts(ports);
-    } catch (error) {
-      logger.warn({ err: error }, `ports ${ports.from}-${ports.to} could not be reserved`);
-    }
+    this.#pool.reserve(logger);
     const ticks = setInterval(() => this.#tick(), TICK_MS);
     const looks = setInterval(() => this.#follow(), LOOK_MS);
     const losses = setInterval(() => this.#checkLost(), LOST_MS);
@@ -163,7 +149,7 @@ export class EbpfDataPath implements DataPath {
     };
     this.#allocations.set(allocation, known);
     try {
-      await this.#withPorts(cells, (opened) => {
+      await this.#pool.with(cells, isPortTaken, (opened) => {
         this.#maps.setAllocation(known.id, known.settings);
         this.#setSources(known, sources);
         this.#addCells(known, opened);
@@ -183,7 +169,7 @@ export class EbpfDataPath implements DataPath {
     const added = cells?.filter(({ cell }) => !known.cells.has(cell)) ?? [];
     const removed = cells ? sorted(known).filter(({ cell }) => !cells.some((each) => each.cell === cell)) : [];
     try {
-      await this.#withPorts(added, (opened) => this.#addCells(known, opened));
+      await this.#pool.with(added, isPortTaken, (opened) => this.#addCells(known, opened));
       if (sources) this.#setSources(known, sources);
       if (limits) this.#limit(known, { ...limits, udpIdleMs: this.#udpIdleMs });
     } catch (error) {
@@ -288,7 +274,7 @@ export class EbpfDataPath implements DataPath {
     for (const { alloc, cell } of maps.cells()) {
       const known = this.#allocations.get(allocationOf(alloc));
       known?.cells.set(cell.cell, cell);
-      for (const port of cell.ports) if (port !== 0) this.#pool.hold(port);
+      this.#pool.hold([cell]);
     }
     maps.recallLearned([...this.#allocations.values()].flatMap((known) => sorted(known)));
     this.#recall();
@@ -510,54 +496,7 @@ export class EbpfDataPath implements DataPath {
     const udp = this.#maps.removeCell(known.id, cell, reason);
     if (udp !== undefined) this.#endSplice(udp, reason);
     known.cells.delete(cell.cell);
-    this.#give([cell]);
-  }
-
-  #give(cells: readonly CellPorts[]): void {
-    for (const { ports } of cells) for (const port of ports) this.#pool.give(port);
-  }
-
-  /**
-   * Finds ports for cells and has them used; other ones, when the maps know them as taken.
-   * @throws IsthmusError `ist-full`, and what `use` throws; the ports are free again then
-   */
-  async #withPorts(specs: readonly CellSpec[], use: (cells: CellPorts[]) => void): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      const cells: CellPorts[] = [];
-      try {
-        for (const spec of specs) cells.push(await this.#cell(spec));
-        use(cells);
-        return;
-      } catch (error) {
-        this.#give(cells);
-        const isTaken = error instanceof BpfError && error.errno === EEXIST;
-        if (!isTaken || tries === PORT_TRIES) throw error;
-        // Nobody knows which one it was: none of them is asked for once more.
-        specs = specs.map(({ cell, pure }) => ({ cell, pure }));
-      }
-    }
-  }
-
-  async #cell({ cell, ports, pure }: CellSpec): Promise<CellPorts> {
-    if (pure?.learns !== undefined) {
-      const port = await this.#port(ports?.[pure.learns]);
-      return { cell, ports: pure.learns === 0 ? [port, 0] : [0, port], pure };
-    }
-    const first = await this.#port(ports?.[0]);
-    return { cell, ports: [first, await this.#port(ports?.[1], first)], ...(pure ? { pure } : {}) };
-  }
-
-  /** A port on which no socket of this host is: the programs would take its packets. */
-  async #port(wanted: number | undefined, first?: number): Promise<number> {
-    try {
-      return await this.#pool.take(wanted, async (port) => {
-        closePort(await openPort(this.#addresses, port));
-        return port;
-      });
-    } catch (error) {
-      if (first !== undefined) this.#pool.give(first);
-      throw error;
-    }
+    this.#pool.give([cell]);
   }
 
   #unwind(): void {
@@ -579,6 +518,10 @@ function halfKey({ alloc, cell, proto, side }: HalfAt): string {
 function withLength(prefix: string): string {
   if (prefix.includes("/")) return prefix;
   return `${prefix}/${prefix.includes(":") ? 128 : 32}`;
+}
+
+function isPortTaken(error: unknown): boolean {
+  return error instanceof BpfError && error.errno === EEXIST;
 }
 
 /** What a map refuses, it has no room for. */

@@ -16,21 +16,16 @@ import type {
   AllocationUpdate,
   Capabilities,
   CellPorts,
-  CellSpec,
   DataPath,
   DataPathEvent,
   DataPathStats,
   OpenOptions,
 } from "../data-path.ts";
 import { HostLock } from "../host-lock.ts";
-import { PortPool } from "../port-pool.ts";
-import { ephemeralOverlap } from "../port-range.ts";
-import { closePort, openPort } from "../userspace/port-sockets.ts";
-import { wildcards } from "../userspace/wildcards.ts";
+import { CellPool } from "./cell-pool.ts";
 import { KernelAllocation } from "./kernel-allocation.ts";
 import { KernelCounters } from "./kernel-counters.ts";
 import { Listeners } from "./listeners.ts";
-import { reservePorts } from "./reserved-ports.ts";
 import { SpliceEvents } from "./splice-events.ts";
 import {
   allocationOf,
@@ -55,8 +50,6 @@ const ABANDONED_MS = 24 * 3_600_000;
 const CLAIM_EVERY_MS = 3_600_000;
 /** A list that changed while it was read is read again, as often as this; then it is good enough. */
 const DUMP_TRIES = 5;
-/** Ports that turn out to be taken in the kernel are replaced this often. */
-const PORT_TRIES = 5;
 /** What refusals of the kernel are to a caller. */
 const CODES: Readonly<Record<string, Code>> = {
   EEXIST: "conflict",
@@ -87,8 +80,7 @@ export class KernelDataPath implements DataPath {
   readonly #events = new SpliceEvents();
   readonly #counters = new KernelCounters();
   readonly #listeners = new Listeners();
-  #pool!: PortPool;
-  #addresses: readonly string[] = [];
+  #pool!: CellPool;
   #udpIdleMs = 0;
   #emit: (event: DataPathEvent) => void = () => undefined;
   /** Absent while the module is not loaded. */
@@ -106,8 +98,7 @@ export class KernelDataPath implements DataPath {
     if (bind.length > 0) throw new Error("the module takes ports on all addresses, and data_path.addresses names some");
     this.#udpIdleMs = udpIdleMs;
     this.#emit = onEvent;
-    this.#pool = new PortPool(ports);
-    this.#addresses = await wildcards();
+    this.#pool = await CellPool.of(ports);
     try {
       // First of all: without the module nothing here is of use.
       const ist = await this.#connect();
@@ -120,13 +111,7 @@ export class KernelDataPath implements DataPath {
       throw error instanceof NetlinkError ? new Error(whyNot(error), { cause: error }) : error;
     }
     this.#isOpen = true;
-    const overlap = ephemeralOverlap(ports);
-    if (overlap !== undefined) logger.warn({}, overlap);
-    try {
-      reservePorts(ports);
-    } catch (error) {
-      logger.warn({ err: error }, `ports ${ports.from}-${ports.to} could not be reserved`);
-    }
+    this.#pool.reserve(logger);
     const claims = setInterval(() => void this.#claim(), CLAIM_EVERY_MS);
     claims.unref();
     this.#undo.push(() => clearInterval(claims));
@@ -149,7 +134,7 @@ export class KernelDataPath implements DataPath {
     });
     this.#allocations.set(allocation, made);
     try {
-      await this.#withPorts(cells, async (opened) => {
+      await this.#pool.with(cells, isPortTaken, async (opened) => {
         await this.#request("alloc-new", {
           ...made.settings,
           id: made.id,
@@ -174,7 +159,7 @@ export class KernelDataPath implements DataPath {
     };
     const added = cells?.filter(({ cell }) => !known.has(cell)) ?? [];
     const removed = cells ? known.cells.filter(({ cell }) => !cells.some((each) => each.cell === cell)) : [];
-    await this.#withPorts(added, async (opened) => {
+    await this.#pool.with(added, isPortTaken, async (opened) => {
       // Without the module it is known here alone, until that is back; only new cells must be somewhere.
       if (this.#ist || opened.length > 0) {
         await this.#request("alloc-set", {
@@ -187,7 +172,7 @@ export class KernelDataPath implements DataPath {
       known.change(settings);
       known.add(opened);
     });
-    this.#give(known.remove(removed));
+    this.#pool.give(known.remove(removed));
     return known.cells;
   }
 
@@ -266,7 +251,7 @@ export class KernelDataPath implements DataPath {
     for (const { id, cell = [], sources, limits, timeouts } of joinAllocations(entries)) {
       const found = KernelAllocation.found(id, cell, { sources, limits, timeouts });
       this.#allocations.set(allocationOf(id), found);
-      for (const { ports } of found.cells) for (const port of ports) this.#pool.hold(port);
+      this.#pool.hold(found.cells);
     }
     this.#events.reset(await this.#splices());
     this.#counters.start(await this.#get(ist));
@@ -352,54 +337,7 @@ export class KernelDataPath implements DataPath {
     // It may have been made anew meanwhile.
     if (this.#allocations.get(allocation) !== known) return;
     this.#allocations.delete(allocation);
-    this.#give(known.cells);
-  }
-
-  #give(cells: readonly CellPorts[]): void {
-    for (const { ports } of cells) for (const port of ports) this.#pool.give(port);
-  }
-
-  /**
-   * Finds ports for cells and has them used; other ones, when the kernel knows them as taken.
-   * @throws IsthmusError `ist-full`, and what `use` throws; the ports are free again then
-   */
-  async #withPorts(specs: readonly CellSpec[], use: (cells: CellPorts[]) => Promise<void>): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      const cells: CellPorts[] = [];
-      try {
-        for (const spec of specs) cells.push(await this.#cell(spec));
-        await use(cells);
-        return;
-      } catch (error) {
-        this.#give(cells);
-        const isTaken = error instanceof IsthmusError && isPortTaken(error.cause);
-        if (!isTaken || tries === PORT_TRIES) throw error;
-        // Nobody knows which one it was: none of them is asked for once more.
-        specs = specs.map(({ cell, pure }) => ({ cell, pure }));
-      }
-    }
-  }
-
-  async #cell({ cell, ports, pure }: CellSpec): Promise<CellPorts> {
-    if (pure?.learns !== undefined) {
-      const port = await this.#port(ports?.[pure.learns]);
-      return { cell, ports: pure.learns === 0 ? [port, 0] : [0, port], pure };
-    }
-    const first = await this.#port(ports?.[0]);
-    return { cell, ports: [first, await this.#port(ports?.[1], first)], ...(pure ? { pure } : {}) };
-  }
-
-  /** A port on which no socket of this host is: the module would take its packets. */
-  async #port(wanted: number | undefined, first?: number): Promise<number> {
-    try {
-      return await this.#pool.take(wanted, async (port) => {
-        closePort(await openPort(this.#addresses, port));
-        return port;
-      });
-    } catch (error) {
-      if (first !== undefined) this.#pool.give(first);
-      throw error;
-    }
+    this.#pool.give(known.cells);
   }
 
   async #splices(): Promise<IstSplice[]> {
@@ -442,7 +380,7 @@ function whyNot(error: NetlinkError): string {
 }
 
 function isPortTaken(error: unknown): boolean {
-  return error instanceof NetlinkError && error.code === "EADDRINUSE";
+  return error instanceof IsthmusError && error.cause instanceof NetlinkError && error.cause.code === "EADDRINUSE";
 }
 
 async function complete<T extends { interrupted: boolean }>(dump: () => Promise<T>): Promise<T> {
