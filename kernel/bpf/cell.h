@@ -101,25 +101,6 @@ static __noinline int ist_splice_create(struct ist_scratch *scratch,
 	return IST_REASON_NONE;
 }
 
-/* @unanswered: sides, as bits, whose SYN-ACK is user space's affair */
-static __always_inline void ist_tell_met(struct ist_scratch *scratch, __u64 id,
-					 const struct ist_bpf_splice *splice,
-					 __u32 unanswered)
-{
-	struct ist_bpf_event *event = &scratch->event;
-
-	__builtin_memset(event, 0, sizeof(*event));
-	event->splice = id;
-	event->alloc = splice->alloc;
-	event->cell = splice->cell;
-	event->kind = IST_BPF_EVENT_SPLICE;
-	event->proto = splice->proto;
-	event->state = splice->tcp.state;
-	event->mode = splice->mode;
-	event->unanswered = unanswered;
-	ist_tell(event);
-}
-
 static __always_inline __u64 ist_next_id(void)
 {
 	struct ist_bpf_totals *totals = ist_totals_now();
@@ -157,7 +138,7 @@ static __always_inline void ist_cell_met(struct __sk_buff *skb,
 	ist_way_find(skb, scratch, &splice->leg[0], now);
 	ist_way_find(skb, scratch, &splice->leg[1], now);
 	/* Behind the ways: what user space answers is held to them, too. */
-	ist_tell_met(scratch, id, splice, unanswered);
+	ist_tell_splice(&scratch->event, id, splice, unanswered);
 	/* First the other: what this one sends next must find it connected. */
 	if (!(unanswered & (1 << ((side & 1) ^ 1))))
 		ist_answer(skb, scratch, splice, (side & 1) ^ 1);
@@ -346,7 +327,7 @@ static __noinline int ist_cell_udp(struct __sk_buff *skb,
 	splice = bpf_map_lookup_elem(&ist_splices, &flow.splice);
 	if (!splice)
 		return ist_drop(IST_REASON_RELEASED);
-	ist_tell_met(scratch, flow.splice, splice, 0);
+	ist_tell_splice(&scratch->event, flow.splice, splice, 0);
 	return ist_output(skb, packet, &flow, splice, packet->length - 8);
 }
 

@@ -336,7 +336,7 @@ static __always_inline void ist_splice_exhaust(struct ist_scratch *scratch,
 		return;
 	ist_count_live(splice->alloc, splice->proto, -1);
 	ist_count_ended(reason);
-	ist_tell_splice(&scratch->event, id, splice);
+	ist_tell_splice(&scratch->event, id, splice, 0);
 }
 
 static __always_inline void

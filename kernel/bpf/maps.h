@@ -244,9 +244,11 @@ static __always_inline void ist_tell_half(struct ist_bpf_event *event,
 	ist_tell(event);
 }
 
+/* @unanswered: sides, as bits, whose SYN-ACK is user space's affair */
 static __always_inline void ist_tell_splice(struct ist_bpf_event *event,
 					    __u64 id,
-					    const struct ist_bpf_splice *splice)
+					    const struct ist_bpf_splice *splice,
+					    __u32 unanswered)
 {
 	__builtin_memset(event, 0, sizeof(*event));
 	event->splice = id;
@@ -257,6 +259,7 @@ static __always_inline void ist_tell_splice(struct ist_bpf_event *event,
 	event->state = splice->tcp.state;
 	event->reason = splice->reason;
 	event->mode = splice->mode;
+	event->unanswered = unanswered;
 	event->dead = splice->dead;
 	ist_tell(event);
 }

@@ -70,7 +70,7 @@ static __noinline int ist_splice_tcp(struct __sk_buff *skb,
 	if (again)
 		ist_count_live(splice->alloc, IPPROTO_TCP, 1);
 	if (verdict.changed || (verdict.action == IST_RENEW && ended))
-		ist_tell_splice(&scratch->event, flow->splice, splice);
+		ist_tell_splice(&scratch->event, flow->splice, splice, 0);
 
 	switch (verdict.action) {
 	case IST_FORWARD:
@@ -164,7 +164,7 @@ static __always_inline int ist_end_splice(const struct ist_bpf_command *command)
 	if (ended) {
 		ist_count_live(splice->alloc, splice->proto, -1);
 		ist_count_ended(command->reason);
-		ist_tell_splice(&scratch->event, id, splice);
+		ist_tell_splice(&scratch->event, id, splice, 0);
 	}
 	if (splice->proto == IPPROTO_UDP) {
 		key.alloc = splice->alloc;

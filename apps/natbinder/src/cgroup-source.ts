@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { type BindRequest, type HeldPort, irrelevance, type Policy } from "@isthmus/binding";
 import type { Logger } from "@isthmus/service";
 import type { BindListener, BindSource, BindSourceNews } from "./bind-source.ts";
+import { settledBind } from "./settled-bind.ts";
 import { type WatchEvent, WatchProgram } from "./watch-program.ts";
 
 /** A process that was killed is started again then; one that cannot be is not tried again. */
@@ -132,20 +133,7 @@ export class CgroupSource implements BindSource {
 }
 
 function bindOf({ family, protocol, port, pid, uid, cookie, program }: WatchEvent): BindRequest {
-  return {
-    namespace: "",
-    socket: cookie,
-    pid,
-    uid,
-    program,
-    family,
-    protocol,
-    // No others are told of.
-    address: family === "ipv4" ? "0.0.0.0" : "::",
-    v6only: false,
-    port,
-    isSettled: true,
-  };
+  return settledBind({ socket: cookie, pid, uid, program, family, protocol, port });
 }
 
 function isLeftAlone({ protocol, port }: HeldPort, policy: Policy): boolean {

@@ -1,10 +1,11 @@
 import { readFileSync } from "node:fs";
 import { readdir, readlink } from "node:fs/promises";
-import type { BindRequest, Policy } from "@isthmus/binding";
+import type { Policy } from "@isthmus/binding";
 import type { OpenSocket } from "@isthmus/native/sockets";
 import type { Logger } from "@isthmus/service";
 import type { BindListener, BindSource } from "./bind-source.ts";
 import type { OpenSockets } from "./open-sockets.ts";
+import { settledBind } from "./settled-bind.ts";
 
 /** The kernel tells of no bind: how late one may be seen. */
 const LOOK_MS = 500;
@@ -77,7 +78,9 @@ export class SocketsSource implements BindSource {
       const { pid, program } = holders.get(socket.inode) ?? { pid: 0, program: "" };
       // Whose it is cannot be told, so that no rule can be looked at; or it is this process' own search for gateways.
       if ((program === "" && policy.programs.length > 0) || pid === process.pid) continue;
-      void listener.opened(bindOf(socket, protocol, pid, program));
+      const { port, uid, cookie } = socket;
+      const family = socket.family === 4 ? "ipv4" : "ipv6";
+      void listener.opened(settledBind({ socket: cookie, pid, uid, program, family, protocol, port }));
     }
   }
 
@@ -119,26 +122,4 @@ function nameOf(pid: number): string {
   } catch {
     return "";
   }
-}
-
-function bindOf(
-  { family, port, uid, cookie }: OpenSocket,
-  protocol: "tcp" | "udp",
-  pid: number,
-  program: string,
-): BindRequest {
-  return {
-    namespace: "",
-    socket: cookie,
-    pid,
-    uid,
-    program,
-    family: family === 4 ? "ipv4" : "ipv6",
-    protocol,
-    // No others are looked at.
-    address: family === 4 ? "0.0.0.0" : "::",
-    v6only: false,
-    port,
-    isSettled: true,
-  };
 }
