@@ -3,4 +3,4 @@ export { EventLog } from "./testing/event-log.ts";
 export { loopbackHosts, type TestHost, type TestHosts } from "./testing/hosts.ts";
 export { cannotForge, sendFromPortZero } from "./testing/port-zero.ts";
 export { TestDatagrams } from "./testing/test-datagrams.ts";
-export { type LegEnd, TestLeg } from "./testing/test-leg.ts";
+export { type LegEnd, TestLeg, talk } from "./testing/test-leg.ts";

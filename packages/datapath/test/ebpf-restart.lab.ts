@@ -3,7 +3,7 @@ import { sourcePrefix } from "@isthmus/protocol";
 import { silentLogger } from "@isthmus/service";
 import { afterEach, expect, it, onTestFinished, vi } from "vitest";
 import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath } from "../src/index.ts";
-import { EventLog, loopbackHosts, type TestLeg } from "../src/testing.ts";
+import { EventLog, loopbackHosts, type TestLeg, talk } from "../src/testing.ts";
 
 const { sides, stranger } = loopbackHosts();
 const ALLOCATION = "00000000000000a1";
@@ -30,14 +30,6 @@ function connect(side: 0 | 1, port: number): TestLeg {
   const leg = sides[side].connect(port);
   onTestFinished(() => void leg.socket.destroy());
   return leg;
-}
-
-async function talk([a, b]: [TestLeg, TestLeg], text: string): Promise<void> {
-  const before = [a.length, b.length] as const;
-  a.write(text);
-  b.write(text);
-  await a.bytes(before[0] + text.length);
-  await b.bytes(before[1] + text.length);
 }
 
 it("cells, sources and splices go on when the driver is closed, and the next one takes them over", async () => {

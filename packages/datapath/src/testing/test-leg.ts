@@ -72,3 +72,12 @@ export class TestLeg {
     this.#onChange = Promise.withResolvers();
   }
 }
+
+/** Both ends of a splice say something, and each hears the other. */
+export async function talk([a, b]: readonly [TestLeg, TestLeg], text: string): Promise<void> {
+  const before = [a.length, b.length] as const;
+  a.write(text);
+  b.write(text);
+  await a.bytes(before[0] + text.length);
+  await b.bytes(before[1] + text.length);
+}

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { type CellPorts, DEFAULT_PORTS, KernelDataPath, type KernelOptions } from "@isthmus/datapath";
-import { EventLog, type TestLeg } from "@isthmus/datapath/testing";
+import { EventLog, type TestLeg, talk } from "@isthmus/datapath/testing";
 import { silentLogger } from "@isthmus/service";
 import { afterEach, expect, it, onTestFinished, vi } from "vitest";
 import { ALLOCATION, hosts, removeAllocations, SPEC } from "./allocations.ts";
@@ -30,14 +30,6 @@ function connect(side: 0 | 1, port: number): TestLeg {
   const leg = hosts.sides[side].connect(port);
   onTestFinished(() => void leg.socket.destroy());
   return leg;
-}
-
-async function talk([a, b]: [TestLeg, TestLeg], text: string): Promise<void> {
-  const before = [a.length, b.length] as const;
-  a.write(text);
-  b.write(text);
-  await a.bytes(before[0] + text.length);
-  await b.bytes(before[1] + text.length);
 }
 
 it("cells and splices outlive a process that is killed, and the next one takes them over", async () => {
