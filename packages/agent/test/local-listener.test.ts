@@ -8,7 +8,8 @@ import { type ClientFlow, LocalListener } from "../src/local-listener.ts";
 import { client, endOf } from "./support/programs.ts";
 import { turnsUntil } from "./support/turns.ts";
 
-const ANY: HostPort = { host: "127.0.0.1", port: 0 };
+/** At an address that no other test has: here a port that is free for one protocol has to be free for the other. */
+const ANY: HostPort = { host: "127.0.0.79", port: 0 };
 
 /** What came to a listener. */
 class Heard {
