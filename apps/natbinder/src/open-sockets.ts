@@ -1,5 +1,8 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Owner, PortKey } from "@isthmus/binding";
 import { type OpenSocket, type ShownSocket, SocketWatch } from "@isthmus/native/sockets";
+
+import { HAND_OVER_MS } from "./sweep.ts";
 
 const IPPROTO_MPTCP = 262;
 /** More than can end while one bind is on its way. */
@@ -86,16 +89,33 @@ export class OpenSockets {
     if (this.#mptcp.has(port)) void this.#lookAfterMptcp(port);
   }
 
+  /**
+   * Ends owners of a port where nobody listens any more. What has ended may be the socket that kept the port for an owner
+   * until its own bind(), which is about to come: so it is looked at twice.
+   */
   async #lookAfterMptcp(port: number): Promise<void> {
-    const sockets = await this.#watch.open("tcp").catch(() => undefined);
-    if (!sockets) {
+    const owners = [...(this.#mptcp.get(port) ?? [])];
+    try {
+      if (await this.#isListenedAt(port)) return;
+      await sleep(HAND_OVER_MS, undefined, { ref: false });
+      if (await this.#isListenedAt(port)) return;
+    } catch {
       this.#options.onMissed();
       return;
     }
-    if (sockets.some((socket) => socket.port === port && !socket.isConnected)) return;
-    const owners = this.#mptcp.get(port) ?? [];
-    this.#mptcp.delete(port);
-    for (const owner of owners) this.#options.onClosed(owner);
+    for (const owner of owners) this.#forget(owner, port);
+  }
+
+  #forget(owner: string, port: number): void {
+    const owners = this.#mptcp.get(port);
+    if (!owners?.delete(owner)) return;
+    if (owners.size === 0) this.#mptcp.delete(port);
+    this.#options.onClosed(owner);
+  }
+
+  async #isListenedAt(port: number): Promise<boolean> {
+    const sockets = await this.#watch.open("tcp");
+    return sockets.some((socket) => socket.port === port && !socket.isConnected);
   }
 }
 

@@ -3,7 +3,7 @@ import type { Binding, Owner, PortKey } from "@isthmus/binding";
 import type { Logger } from "@isthmus/service";
 
 /** Beyond what a bind may wait: until its socket has the port that its owner is noted for. */
-const HAND_OVER_MS = 1000;
+export const HAND_OVER_MS = 1000;
 
 export interface SweepOptions {
   binding: Binding;

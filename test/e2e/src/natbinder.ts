@@ -108,19 +108,19 @@ export class Natbinder extends AppProcess {
 
   /** Waits until the ports that are mapped, or may be still, are these: `tcp 10000`. */
   async portsAre(wanted: readonly string[], timeoutMs = 10_000): Promise<void> {
-    let last: string[] = [];
+    let last: NatbinderStatus["ports"] = [];
     await until(
       `mapped: ${wanted.join(", ")}`,
       async () => {
-        const { ports } = await this.status();
-        last = ports
+        last = (await this.status()).ports;
+        const mapped = last
           .filter(({ state }) => state === "mapped" || state === "leaving")
           .map(({ protocol, port }) => `${protocol} ${port}`);
-        return last.sort().join() === [...wanted].sort().join() || undefined;
+        return mapped.sort().join() === [...wanted].sort().join() || undefined;
       },
       timeoutMs * this.node.slowness,
     ).catch((error: Error) => {
-      throw new Error(`${error.message}; they are: ${last.join(", ")}`);
+      throw new Error(`${error.message}; they are: ${JSON.stringify(last)}`);
     });
   }
 }
