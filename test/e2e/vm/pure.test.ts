@@ -1,9 +1,10 @@
-import { type Daemon, Deployment, kernelRelay, portOf, until } from "@isthmus/e2e";
-import { type Home, type HomeOptions, Lab, type Node } from "@isthmus/lab";
+import { Deployment, kernelRelay, until } from "@isthmus/e2e";
+import { type HomeOptions, Lab, type Node } from "@isthmus/lab";
 import type { GuestNode } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EchoServer } from "../test/fixtures/echo.ts";
-import { EndlessEcho } from "./endless-echo.ts";
+import { EndlessEcho } from "../test/fixtures/endless-echo.ts";
+import { newPair, type Pair } from "../test/fixtures/pairs.ts";
+import { allWhole } from "../test/fixtures/relayed-pairs.ts";
 
 /** A start of Node in the machine takes a quarter of a minute when nothing else runs. */
 const MACHINE_MS = 300_000;
@@ -33,39 +34,13 @@ afterAll(async () => {
   await lab?.destroy();
 }, MACHINE_MS);
 
-interface Side {
-  home: Home;
-  daemon: Daemon;
-}
-
-/** Two users in homes of their own, of whom one uses an echo service of the other's. */
-interface Pair {
-  subscriber: Side;
-  provider: Side;
-  /** Of the subscriber's 127.0.0.1. */
-  port: number;
-}
-
-const ECHO_PORT = 7000;
-
 /** @param name of at most 8 characters; `pure` is what comes of Pure Splices, as `isthmus explain` has it */
-async function newPair(
+async function purePair(
   name: string,
   homes: { subscriber: Partial<HomeOptions>; provider: Partial<HomeOptions> },
   pure: RegExp,
 ): Promise<Pair> {
-  const at = async (role: "sub" | "prv", options: Partial<HomeOptions>): Promise<Side> => {
-    const user = `${name}-${role}`;
-    const home = await lab.home({ name: `${user}-r`, nat: "port-restricted", hosts: [user], ...options });
-    return { home, daemon: await deployment.daemon(home.host, { user }) };
-  };
-  const [subscriber, provider] = await Promise.all([at("sub", homes.subscriber), at("prv", homes.provider)]);
-  await EchoServer.start(provider.home.host, ECHO_PORT);
-  await provider.daemon.provide("echo", "--tcp", `127.0.0.1:${ECHO_PORT}`, "--allow", subscriber.daemon.user);
-  // An IST on a machine that has no time may be silent for longer than its ISB waits.
-  const service = `echo@${provider.daemon.user}`;
-  const subscription = await until("subscribed", () => subscriber.daemon.subscribe(service), MACHINE_MS);
-  const pair = { subscriber, provider, port: portOf(subscription) };
+  const pair = await newPair(lab, deployment, { name, ...homes, subscribeMs: MACHINE_MS });
   await joined(pair, pure);
   return pair;
 }
@@ -128,11 +103,6 @@ async function spliced(pair: Pair, mode: "passive" | "pure", count: number): Pro
   return echoes;
 }
 
-async function allWhole(echoes: EndlessEcho[]): Promise<void> {
-  for (const echo of echoes) await echo.moves();
-  expect(await Promise.all(echoes.map((echo) => echo.end()))).toEqual(echoes.map(() => "whole"));
-}
-
 /** The subscriber's router maps TCP connections from (`sport`) or to ports of cells in another way than all others. */
 async function mapCells({ subscriber }: Pair, which: "sport" | "dport", to = "", flags = ""): Promise<void> {
   const { router } = subscriber.home;
@@ -146,7 +116,7 @@ describe("Pure Splices", () => {
   it(
     "have ports that were agreed on where both NATs keep them; the next connection's are learned, and status shows both",
     async () => {
-      const pair = await newPair("both", { subscriber: keeps, provider: keeps }, /pass unchanged/);
+      const pair = await purePair("both", { subscriber: keeps, provider: keeps }, /pass unchanged/);
       const { subscriber, provider } = pair;
 
       const [agreed] = await spliced(pair, "pure", 1);
@@ -186,7 +156,7 @@ describe("Pure Splices", () => {
   ] as const)(
     "learn the port of the %s, whose NAT changes it, for any number of connections at once",
     async (changed, homes) => {
-      const pair = await newPair(`l-${changed.slice(0, 3)}`, homes, /pass unchanged/);
+      const pair = await purePair(`l-${changed.slice(0, 3)}`, homes, /pass unchanged/);
       const [mapped, chooses] =
         changed === "subscriber" ? [pair.subscriber, pair.provider] : [pair.provider, pair.subscriber];
 
@@ -208,7 +178,7 @@ describe("Passive Splices", () => {
   it(
     "are what there is where neither NAT keeps ports",
     async () => {
-      const pair = await newPair("none", { subscriber: changes, provider: changes }, /neither/);
+      const pair = await purePair("none", { subscriber: changes, provider: changes }, /neither/);
       const echoes = await spliced(pair, "passive", 1);
       expect((await splicesOf(pair)).pure).toBe(0);
       await allWhole(echoes);
@@ -219,7 +189,7 @@ describe("Passive Splices", () => {
   it(
     "take the place of pure ones where a NAT changes ports after all, within the same open",
     async () => {
-      const pair = await newPair("liar", { subscriber: keeps, provider: changes }, /pass unchanged/);
+      const pair = await purePair("liar", { subscriber: keeps, provider: changes }, /pass unchanged/);
       await mapCells(pair, "sport", "", "fully-random");
       const echoes = await spliced(pair, "passive", 3);
       expect((await splicesOf(pair)).pure).toBe(0);
@@ -247,7 +217,7 @@ mkdir -p /run/sshd
 ssh-keygen -q -t ed25519 -N '' -f /tmp/host-key
 /usr/sbin/sshd -f /dev/null -h /tmp/host-key -p ${SSH_PORT}
 `);
-      const pair = await newPair("held", { subscriber: changes, provider: keeps }, /pass unchanged/);
+      const pair = await purePair("held", { subscriber: changes, provider: keeps }, /pass unchanged/);
       await mapCells(pair, "dport", `:${SSH_PORT}`);
       const echoes = [await connect(pair)];
       expect((await splicesOf(pair)).pure).toBe(0);

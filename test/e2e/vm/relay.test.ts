@@ -8,18 +8,16 @@ import {
   Nginx,
   NODE,
   ownFolder,
-  portOf,
   Sshd,
   SshUser,
   startDnsmasq,
   startIperf,
   until,
 } from "@isthmus/e2e";
-import { type HomeOptions, Lab, ORDINARY_UID } from "@isthmus/lab";
+import { Lab, ORDINARY_UID } from "@isthmus/lab";
 import { buildModule, type GuestNode } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { newPair, type Pair } from "../test/fixtures/pairs.ts";
-import { EndlessEcho } from "./endless-echo.ts";
+import { allWhole, KINDS, type Kind, RelayedPairs, wrongChecksums } from "../test/fixtures/relayed-pairs.ts";
 import { RelayUse } from "./relay-use.ts";
 
 const MIB = 1024 * 1024;
@@ -37,17 +35,10 @@ const MACHINE_MS = 300_000;
 const AVOIDED_MS = 240_000;
 const user = { uid: ORDINARY_UID };
 
-const HOMES = {
-  pure: { nat: "port-restricted" },
-  passive: { nat: "symmetric" },
-  six: { nat: "none", firewall: "stateful", ipv4: false, ipv6: true },
-} as const satisfies Record<string, Partial<HomeOptions>>;
-type Kind = keyof typeof HOMES;
-
 let lab: Lab;
 let relay: GuestNode;
 let deployment: Deployment;
-let pairs: Record<Kind, Pair>;
+let pairs: RelayedPairs;
 let use: RelayUse;
 
 /** Unmodified programs at both ends; ISB, daemons and NATs on this host's kernel, the IST on one with `ist_splice`. */
@@ -65,54 +56,13 @@ beforeAll(async () => {
     istFlags: ["--data-path", "kernel"],
     env: { ISTHMUS_IST_LOAD_SECONDS: "1" },
   });
-  const made = Object.entries(HOMES).map(async ([kind, home]) => {
-    return [kind, await newPair(lab, deployment, { name: kind, subscriber: home, provider: home })] as const;
-  });
-  pairs = Object.fromEntries(await Promise.all(made)) as Record<Kind, Pair>;
   use = new RelayUse(deployment.ist, relay);
-  // What an IST does for the first time takes seconds in such a machine, and opens have deadlines.
-  for (const kind of Object.keys(HOMES) as Kind[]) await meetAt(kind, "cell");
+  pairs = await RelayedPairs.start(lab, deployment, AVOIDED_MS);
 }, 3 * MACHINE_MS);
 
 afterAll(async () => {
   await lab?.destroy();
 }, MACHINE_MS);
-
-/** Makes a port of the provider's 127.0.0.1 a service, and returns the subscriber's port of it. */
-async function serve(kind: Kind, name: string, port: number, options: { udp?: boolean; plain?: boolean } = {}) {
-  const { subscriber, provider } = pairs[kind];
-  const target = `127.0.0.1:${port}`;
-  const consent = options.plain ? ["--plain"] : [];
-  const channels = ["--tcp", target, ...(options.udp ? ["--udp", target] : [])];
-  await provider.daemon.provide(name, ...channels, ...consent, "--allow", subscriber.daemon.user);
-  // On a busy host the machine may have looked dead to a daemon, and an IST that did is avoided for a minute.
-  const subscription = await until(
-    `${name} is subscribed`,
-    () => subscriber.daemon.subscribe(`${name}@${provider.daemon.user}`, ...consent),
-    AVOIDED_MS,
-  );
-  return portOf(subscription);
-}
-
-/** Which way new connections of the pair take, in the words of `isthmus explain`. */
-async function wayOf(kind: Kind): Promise<string> {
-  const { subscriptions } = await pairs[kind].subscriber.daemon.status();
-  const { path, detail } = subscriptions[0]!.tcp;
-  return `${path}: ${detail}`;
-}
-
-/** Waits until new connections of the pair work, and take this way. */
-async function meetAt(kind: Kind, path: "stream" | "cell"): Promise<void> {
-  const { subscriber, port } = pairs[kind];
-  await until(
-    `${kind} meets at the ${path}`,
-    async () => {
-      const works = await EndlessEcho.works(subscriber.daemon.node, port);
-      return (works && (await wayOf(kind)).startsWith(path)) || undefined;
-    },
-    MACHINE_MS,
-  );
-}
 
 describe("curl", () => {
   let file: string;
@@ -128,8 +78,8 @@ describe("curl", () => {
       const [digest] = (await lab.internet.node.read("sha256sum", [`${file}-${bytes}`])).split(" ");
       digests.set(bytes, digest!);
     }
-    for (const kind of Object.keys(HOMES) as Kind[]) {
-      const { node } = pairs[kind].provider.daemon;
+    for (const kind of KINDS) {
+      const { node } = pairs.of(kind).provider.daemon;
       webs[kind] = await Nginx.start(node, 8080);
       for (const bytes of digests.keys()) {
         await node.read("ln", [`${file}-${bytes}`, join(webs[kind].site, String(bytes))]);
@@ -148,16 +98,16 @@ describe("curl", () => {
     "%s, %s: %i bytes each way at once come unchanged, and none through a process of the IST",
     async (...one) => {
       const [kind, mode, bytes, way] = one;
-      const { node } = pairs[kind].subscriber.daemon;
+      const { node } = pairs.of(kind).subscriber.daemon;
       const web = webs[kind];
-      const port = await serve(kind, `web-${mode}`, web.port, { plain: mode === "plain" });
+      const port = await pairs.serve(kind, `web-${mode}`, web.port, { plain: mode === "plain" });
       const origin = `http://127.0.0.1:${port}`;
       // The first connection may have found the peer not joined yet, and is none of what is counted.
       await until(
         "both have joined",
         async () => {
           await node.read("curl", ["-sSf", "-o", "/dev/null", "-r", "0-0", `${origin}/${bytes}`], user);
-          return way.test(await wayOf(kind)) || undefined;
+          return way.test(await pairs.wayOf(kind)) || undefined;
         },
         AVOIDED_MS,
       );
@@ -186,10 +136,10 @@ describe("curl", () => {
 
 describe("other programs", () => {
   it("ssh runs a command on the other host, and brings back what it says", async () => {
-    const { subscriber, provider } = pairs.passive;
+    const { subscriber, provider } = pairs.of("passive");
     const client = await SshUser.create(subscriber.daemon.node);
     const sshd = await Sshd.start(provider.daemon.node, 2222, client.publicKey);
-    const port = await serve("passive", "ssh", sshd.port);
+    const port = await pairs.serve("passive", "ssh", sshd.port);
     const input = "said by the subscriber\n".repeat(100_000);
     const args = [...client.flags(sshd, "127.0.0.1", port), "-p", String(port), "root@127.0.0.1"];
     const { stdout, code } = await subscriber.daemon.node.run(
@@ -203,10 +153,10 @@ describe("other programs", () => {
   });
 
   it.each(["pure", "six"] as const)("dig asks a name server over UDP and over TCP (%s)", async (kind) => {
-    const { subscriber, provider } = pairs[kind];
+    const { subscriber, provider } = pairs.of(kind);
     const addresses = { "printer.example": "192.0.2.53" };
     await startDnsmasq(provider.daemon.node, 5353, { addresses, texts: {} });
-    const port = await serve(kind, "dns", 5353, { udp: true });
+    const port = await pairs.serve(kind, "dns", 5353, { udp: true });
     const dig = (...more: string[]) => {
       const args = ["@127.0.0.1", "-p", String(port), "+tries=1", "+time=20", "+short", ...more, "printer.example"];
       return subscriber.daemon.node.read("dig", args, { ...user, timeoutMs: 40_000 });
@@ -216,9 +166,9 @@ describe("other programs", () => {
   });
 
   it.each(["passive", "six"] as const)("iperf3 sends datagrams of 32 KiB both ways (%s)", async (kind) => {
-    const { subscriber, provider } = pairs[kind];
+    const { subscriber, provider } = pairs.of(kind);
     await startIperf(provider.daemon.node, 5201);
-    const port = await serve(kind, "iperf", 5201, { udp: true });
+    const port = await pairs.serve(kind, "iperf", 5201, { udp: true });
     for (const direction of [[], ["--reverse"]]) {
       const before = await use.now();
       const args = [
@@ -254,23 +204,16 @@ describe("the control plane", () => {
   it(
     "is killed and comes back: connections go on meanwhile, and new ones are made afterwards",
     async () => {
-      const kinds = Object.keys(HOMES) as Kind[];
-      const streams = await Promise.all(
-        kinds.map((kind) => EndlessEcho.start(pairs[kind].subscriber.daemon.node, pairs[kind].port)),
-      );
-      for (const stream of streams) await stream.moves();
+      const echoes = await pairs.echoes();
       const { ist } = deployment;
 
       await ist.kill();
-      for (const stream of streams) await stream.moves();
+      for (const echo of echoes) await echo.moves();
       await ist.start();
       await ist.ready(MACHINE_MS);
 
-      for (const stream of streams) await stream.moves();
-      expect(await Promise.all(streams.map((stream) => stream.end()))).toEqual(streams.map(() => "whole"));
-      for (const kind of kinds) {
-        await meetAt(kind, "cell");
-      }
+      await allWhole(echoes);
+      await pairs.allMeetAt("cell");
       expect(await ist.status()).toContain("data path  kernel: the configuration asks for it\n");
     },
     3 * MACHINE_MS,
@@ -283,12 +226,12 @@ describe("the control plane", () => {
     const from = ist.program.output.position;
     await relay.machine.check("/sbin/rmmod ist_splice");
     await ist.program.waitForOutput(/the kernel's data path was unloaded/, MACHINE_MS, from);
-    await meetAt("passive", "stream");
+    await pairs.meetAt("passive", "stream");
     const status = await relay.read("curl", ["-sS", "http://127.0.0.1:9444/status"]);
     expect(status).toContain('"problem":"the kernel\'s data path is not loaded"');
     await relay.machine.load(buildModule("splice", relay.machine.kernel));
     await ist.program.waitForOutput(/the kernel's data path is back/, MACHINE_MS, from);
-    await meetAt("passive", "cell");
+    await pairs.meetAt("passive", "cell");
   });
 
   it(
@@ -317,13 +260,7 @@ it(
   "no kernel complained, and no checksum was wrong anywhere",
   async () => {
     expect(relay.machine.complaints()).toEqual([]);
-    const wrong = await Promise.all(
-      [relay, ...lab.nodes.values()].map(async (node) => {
-        const text = await node.script("nstat -asz | awk '/CsumErr/ && $2 > 0'");
-        return text === "" ? [] : [`${node.name}: ${text}`];
-      }),
-    );
-    expect(wrong.flat()).toEqual([]);
+    expect(await wrongChecksums([relay, ...lab.nodes.values()])).toEqual([]);
   },
   MACHINE_MS,
 );
