@@ -4,6 +4,7 @@ import { buildModule, GuestNode, installedKernels, VmError } from "@isthmus/vm";
 import { describe, expect, it } from "vitest";
 import { BINDER_SOURCE } from "../test/fixtures/binder.ts";
 import { natbinderCases } from "../test/fixtures/natbinder-cases.ts";
+import { rtorrentCase, transmissionCase } from "../test/fixtures/use-cases.ts";
 
 const ROOT = resolve(import.meta.dirname, "../../..");
 /** Long enough for a gateway that is asked from an emulated machine on a busy host. */
@@ -13,7 +14,10 @@ const LATE_MS = 1500;
 const BINDS_PER_SECOND = 50;
 /** So many that each may wait for its answer. */
 const PROCESSES = 32;
-const STORM_SECONDS = process.env.ISTHMUS_FULL === "1" ? 60 : 5;
+const IS_FULL = process.env.ISTHMUS_FULL === "1";
+const STORM_SECONDS = IS_FULL ? 60 : 5;
+/** Each takes its time to start there. */
+const RTORRENTS = IS_FULL ? 5 : 2;
 /** Five seconds of a machine that is not emulated. */
 const SETTLED_MS = 40_000;
 
@@ -27,7 +31,7 @@ describe("with the kernel module", () => {
     seesAll: true,
     findsOld: false,
     countsSockets: true,
-    isShort: process.env.ISTHMUS_FULL !== "1",
+    isShort: !IS_FULL,
     replaceAlice: async (lab) => {
       const [kernel] = installedKernels();
       if (!kernel) throw new VmError("no kernel with headers (Debian packages linux-image-amd64, linux-headers-amd64)");
@@ -55,6 +59,9 @@ describe("with the kernel module", () => {
     expect(status).toMatch(/^Seccomp:\t0$/m);
     expect(status).toMatch(/^NoNewPrivs:\t0$/m);
   });
+
+  rtorrentCase(scene, RTORRENTS);
+  transmissionCase(scene);
 
   it("keeps up with fifty binds a second, and is soon at rest", async () => {
     const storm = `${machine.machine.guestShare}/storm`;
