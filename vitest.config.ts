@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 /**
  * Three suites: `unit` runs on this host alone, `lab` needs root and runs inside test/lab's private namespaces, and so does
- * `vm`, which runs kernel modules in virtual machines.
+ * `vm`, which runs kernel modules in virtual machines. `optional` is like `lab`, with programs that are too large for it.
  */
 export default defineConfig({
   resolve: { conditions: ["source"] },
@@ -40,6 +40,15 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "optional",
+          include: ["test/e2e/optional/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
     ],
