@@ -4,6 +4,7 @@
 #define _IST_BPF_CELL_H
 
 #include "answer.h"
+#include "fanout.h"
 
 static __always_inline bool ist_expects(const struct ist_bpf_port *port,
 					const struct ist_addr *addr)
@@ -16,96 +17,6 @@ static __always_inline bool ist_expects(const struct ist_bpf_port *port,
 	};
 
 	return bpf_map_lookup_elem(&ist_sources, &key) != NULL;
-}
-
-/* Takes a splice out of the tables; flows first, so that nobody finds it. */
-static __always_inline void ist_splice_unlist(struct ist_scratch *scratch,
-					      __u64 id,
-					      const struct ist_bpf_splice *splice)
-{
-	struct ist_tuple *key = &scratch->event.tuple;
-	struct ist_bpf_flow *flow;
-	int side;
-
-	for (side = 0; side < IST_SIDES; side++) {
-		*key = splice->leg[side].tuple;
-		flow = bpf_map_lookup_elem(&ist_flows, key);
-		if (flow && flow->splice == id)
-			bpf_map_delete_elem(&ist_flows, key);
-	}
-	bpf_map_delete_elem(&ist_splices, &id);
-}
-
-static __always_inline void
-ist_leg_init(struct ist_bpf_leg *leg, const struct ist_bpf_waiting *waiting)
-{
-	leg->tuple = waiting->half.tuple;
-	leg->seen = waiting->seen;
-	leg->heard = waiting->heard;
-}
-
-/*
- * Makes a splice of the pair in @scratch. Return: why not, or 0. The caller has
- * counted both halves out.
- */
-static __noinline int ist_splice_create(struct ist_scratch *scratch,
-					const struct ist_bpf_cell_key *cell,
-					__u64 id, __u32 mode)
-{
-	struct ist_bpf_splice *splice = (void *)scratch->splice;
-	struct ist_bpf_waiting *pair = scratch->pair;
-	struct ist_bpf_flow flow = { .splice = id };
-	struct ist_bpf_usage *usage;
-	struct ist_bpf_alloc *alloc;
-	__u64 alloc_id = cell->alloc;
-	long err = 0;
-
-	alloc = bpf_map_lookup_elem(&ist_allocs, &alloc_id);
-	usage = bpf_map_lookup_elem(&ist_usage, &alloc_id);
-	if (!alloc || !usage)
-		return IST_REASON_RELEASED;
-	if (alloc->splices && usage->live >= alloc->splices)
-		return IST_REASON_SPLICE_LIMIT;
-
-	__builtin_memset(splice, 0, sizeof(*splice));
-	splice->alloc = alloc_id;
-	splice->cell = cell->cell;
-	splice->created = bpf_ktime_get_ns();
-	splice->proto = pair[0].half.tuple.proto;
-	splice->mode = mode;
-	ist_leg_init(&splice->leg[0], &pair[0]);
-	ist_leg_init(&splice->leg[1], &pair[1]);
-	ist_rewrite_plan(&splice->leg[0].plan, &splice->leg[0].tuple,
-			 &splice->leg[1].tuple);
-	ist_rewrite_plan(&splice->leg[1].plan, &splice->leg[1].tuple,
-			 &splice->leg[0].tuple);
-	if (splice->proto == IPPROTO_TCP)
-		ist_connection_open(&splice->tcp, &pair[0].half, &pair[1].half);
-	else
-		splice->tcp.state = IST_STATE_ESTABLISHED;
-
-	if (bpf_map_update_elem(&ist_splices, &id, splice, BPF_NOEXIST))
-		return IST_REASON_TABLE_FULL;
-	err = bpf_map_update_elem(&ist_flows, &splice->leg[0].tuple, &flow,
-				  BPF_NOEXIST);
-	flow.side = 1;
-	if (!err)
-		err = bpf_map_update_elem(&ist_flows, &splice->leg[1].tuple,
-					  &flow, BPF_NOEXIST);
-	if (err) {
-		ist_splice_unlist(scratch, id, splice);
-		return err == -17 ? IST_REASON_STRAY_SYN :
-				    IST_REASON_TABLE_FULL;
-	}
-	ist_count_live(alloc_id, splice->proto, 1);
-	return IST_REASON_NONE;
-}
-
-static __always_inline __u64 ist_next_id(void)
-{
-	struct ist_bpf_totals *totals = ist_totals_now();
-
-	return totals ? __sync_fetch_and_add(&totals->last_splice, 1) + 1 : 0;
 }
 
 /* Both legs are there: answers those that this frame can answer. */
@@ -125,7 +36,7 @@ static __always_inline void ist_cell_met(struct __sk_buff *skb,
 		    ist_addr_is4(&scratch->pair[i].half.tuple.remote) ==
 		    packet->v6)
 			unanswered |= 1 << i;
-	reason = ist_splice_create(scratch, key, id, mode);
+	reason = ist_splice_create(scratch, key, id, mode, 0);
 	if (reason) {
 		ist_count_ended(reason);
 		ist_tell_half(&scratch->event, key, &packet->tuple, side,
@@ -263,7 +174,7 @@ static __always_inline int ist_cell_tcp(struct __sk_buff *skb,
 }
 
 static __noinline int ist_cell_udp(struct __sk_buff *skb,
-				   const struct ist_packet *packet,
+				   struct ist_packet *packet,
 				   const struct ist_bpf_cell_key *key,
 				   __u32 side)
 {
@@ -314,7 +225,7 @@ static __noinline int ist_cell_udp(struct __sk_buff *skb,
 		}
 		return ist_drop(refusal);
 	}
-	failed = ist_splice_create(scratch, key, flow.splice, cell->mode);
+	failed = ist_splice_create(scratch, key, flow.splice, cell->mode, 0);
 	if (failed) {
 		/* The other goes on waiting. */
 		bpf_spin_lock(&cell->lock);
@@ -328,6 +239,7 @@ static __noinline int ist_cell_udp(struct __sk_buff *skb,
 	if (!splice)
 		return ist_drop(IST_REASON_RELEASED);
 	ist_tell_splice(&scratch->event, flow.splice, splice, 0);
+	ist_fragments_follow(scratch, packet, &flow);
 	return ist_output(skb, packet, &flow, splice, packet->length - 8);
 }
 
@@ -342,12 +254,16 @@ ist_port_find(const struct ist_tuple *tuple, __be16 remote)
 	return bpf_map_lookup_elem(&ist_ports, &key);
 }
 
-/* A packet of no splice. */
+/*
+ * A packet of no splice. @key: becomes the cell's. Return: a verdict, or
+ * IST_TO_ALL.
+ */
 static __noinline int ist_cell_input(struct __sk_buff *skb,
-				     const struct ist_packet *packet)
+				     struct ist_packet *packet,
+				     struct ist_bpf_cell_key *key)
 {
 	struct ist_bpf_port *port, *any;
-	struct ist_bpf_cell_key key = {};
+	struct ist_bpf_cell *cell;
 
 	any = ist_port_find(&packet->tuple, 0);
 	port = packet->tuple.remote_port ?
@@ -363,11 +279,16 @@ static __noinline int ist_cell_input(struct __sk_buff *skb,
 		if (!ist_expects(port, &packet->tuple.remote))
 			return ist_drop(IST_REASON_STRANGER);
 	}
-	key.alloc = port->alloc;
-	key.cell = port->cell;
+	key->alloc = port->alloc;
+	key->cell = port->cell;
+	cell = bpf_map_lookup_elem(&ist_cells, key);
+	if (cell && cell->mode == IST_MODE_FANOUT)
+		return packet->tuple.proto == IPPROTO_UDP ?
+		       ist_fanout_input(skb, packet, key, port->side) :
+		       IST_PASS;
 	if (packet->tuple.proto == IPPROTO_TCP)
-		return ist_cell_tcp(skb, packet, &key, port->side);
-	return ist_cell_udp(skb, packet, &key, port->side);
+		return ist_cell_tcp(skb, packet, key, port->side);
+	return ist_cell_udp(skb, packet, key, port->side);
 }
 
 #endif /* _IST_BPF_CELL_H */

@@ -26,6 +26,13 @@ static __always_inline bool ist_leg_is6(const struct ist_bpf_leg *leg)
 	return !ist_addr_is4(&leg->tuple.remote);
 }
 
+static __always_inline bool ist_addr_is_multicast(const struct ist_addr *addr)
+{
+	const __u8 *byte = (const __u8 *)addr;
+
+	return ist_addr_is4(addr) ? (byte[12] & 0xf0) == 0xe0 : byte[0] == 0xff;
+}
+
 /*
  * Finds the way to a leg's remote end: out of the interface that the host's
  * routes say where it forwards packets, else of that by which the leg's own
@@ -73,6 +80,14 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 	resolve = way.ifindex != leg->seen.ifindex ||
 		  (way.ifindex != IST_LOOPBACK &&
 		   now - leg->heard > IST_WAY_NS);
+	/* What goes to a group is nobody's in particular. */
+	if (ist_addr_is_multicast(&leg->tuple.remote))
+		resolve = false;
+	/* Of use to copies alone: whoever asks for a neighbour sends by it. */
+	if (resolve && result == BPF_FIB_LKUP_RET_SUCCESS) {
+		__builtin_memcpy(way.to, fib->dmac, ETH_ALEN);
+		__builtin_memcpy(way.from, fib->smac, ETH_ALEN);
+	}
 	if (bpf_check_mtu(skb, way.ifindex, &mtu, 0, 0) < 0 && !mtu)
 		return -1;
 	leg->way = way;
@@ -274,10 +289,20 @@ static __always_inline int ist_send(struct __sk_buff *skb,
 	return bpf_redirect(leg->way.ifindex, 0);
 }
 
+/* Sends a copy of a frame that is ready. No copy can ask for a neighbour. */
+static __always_inline int ist_send_copy(struct __sk_buff *skb,
+					 const struct ist_bpf_leg *leg)
+{
+	if (bpf_skb_store_bytes(skb, 0, leg->way.to, 2 * ETH_ALEN, 0) ||
+	    bpf_clone_redirect(skb, leg->way.ifindex, 0))
+		return ist_drop(IST_REASON_UNSENDABLE);
+	return TC_ACT_REDIRECT;
+}
+
 /* Sends a packet of leg @side out of the other. Return: a verdict. */
 static __always_inline int ist_forward(struct __sk_buff *skb,
 				       struct ist_scratch *scratch,
-				       const struct ist_packet *packet,
+				       struct ist_packet *packet,
 				       struct ist_bpf_splice *splice,
 				       __u32 side, __u64 now)
 {
@@ -303,16 +328,21 @@ static __always_inline int ist_forward(struct __sk_buff *skb,
 			resolve = true;
 		if ((skb->ifindex == IST_LOOPBACK &&
 		     !ist_loopback_translates) ||
-		    packet->fragment || ist_udp_unsummed(skb, packet) ||
-		    !ist_translate(skb, packet, v6))
+		    packet->fragment || ist_udp_unsummed(skb, packet))
+			return ist_drop(IST_REASON_UNSENDABLE);
+		packet->form = IST_IN_BETWEEN;
+		if (!ist_translate(skb, packet, v6))
 			return ist_drop(IST_REASON_UNSENDABLE);
 	}
+	packet->form = IST_IN_BETWEEN;
 	l4 = v6 == packet->v6 ? ist_l4(packet) : ETH_HLEN + ist_ip_bytes(v6);
 	if (!ist_rewrite_ip(skb, v6, &out->tuple) ||
 	    (packet->fragment != IST_LATER_FRAGMENT &&
 	     !ist_rewrite_l4(skb, l4, &out->tuple, &in->plan)))
 		return ist_drop(IST_REASON_MALFORMED);
-	return ist_send(skb, out, resolve);
+	packet->form = IST_AS_IT_GOES;
+	return packet->copied ? ist_send_copy(skb, out) :
+				ist_send(skb, out, resolve);
 }
 
 /* Nothing passes any more; user space tells both ends and clears away. */
@@ -349,9 +379,21 @@ ist_fragment_key(struct ist_bpf_fragment_key *key,
 	key->v6 = packet->v6;
 }
 
+/* The fragments behind this one belong where it does. */
+static __always_inline void
+ist_fragments_follow(struct ist_scratch *scratch,
+		     const struct ist_packet *packet,
+		     const struct ist_bpf_flow *flow)
+{
+	if (packet->fragment != IST_FIRST_FRAGMENT)
+		return;
+	ist_fragment_key(&scratch->fragment, packet);
+	bpf_map_update_elem(&ist_fragments, &scratch->fragment, flow, BPF_ANY);
+}
+
 /* Holds a packet that may pass to the limits, and sends it. */
 static __noinline int ist_output(struct __sk_buff *skb,
-				 const struct ist_packet *packet,
+				 struct ist_packet *packet,
 				 const struct ist_bpf_flow *flow,
 				 struct ist_bpf_splice *splice, __u32 payload)
 {
@@ -376,11 +418,6 @@ static __noinline int ist_output(struct __sk_buff *skb,
 		return ist_drop(IST_REASON_RATE);
 	if (splice->tcp.state != IST_STATE_CLOSED)
 		ist_leg_heard(skb, leg, now);
-	if (packet->fragment == IST_FIRST_FRAGMENT) {
-		ist_fragment_key(&scratch->fragment, packet);
-		bpf_map_update_elem(&ist_fragments, &scratch->fragment, flow,
-				    BPF_ANY);
-	}
 	verdict = ist_forward(skb, scratch, packet, splice, flow->side, now);
 	if (verdict != TC_ACT_REDIRECT)
 		return verdict;

@@ -4,6 +4,7 @@
 #define _IST_BPF_MAPS_H
 
 #include <bpf/bpf_helpers.h>
+#include <linux/if_ether.h>
 
 #include "splice.h"
 
@@ -12,6 +13,7 @@
 #define IST_MOST_CELLS		65536
 #define IST_MOST_ALLOCS		65536
 #define IST_MOST_LOCALS		4096
+#define IST_MOST_SLOTS		65536
 /* Datagrams whose fragments are on their way. */
 #define IST_MOST_FRAGMENTED	4096
 #define IST_EVENT_BYTES		(1 << 20)
@@ -66,6 +68,14 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IST_MOST_SLOTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct ist_bpf_receiver_key);
+	__type(value, __u64);
+} ist_receivers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 2 * IST_MOST_SPLICES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ist_tuple);
@@ -113,6 +123,13 @@ enum ist_fragment {
 	IST_LATER_FRAGMENT,
 };
 
+/* How far a frame was changed into what the other leg's end gets. */
+enum ist_form {
+	IST_AS_IT_CAME,
+	IST_IN_BETWEEN,
+	IST_AS_IT_GOES,
+};
+
 /**
  * struct ist_packet - a frame with TCP or UDP
  * @tuple: of its leg
@@ -120,6 +137,8 @@ enum ist_fragment {
  * @id: of a fragment
  * @v6: IPv6
  * @fragment: enum ist_fragment
+ * @form: enum ist_form
+ * @copied: copies of it go out, and the frame is at hand again afterwards
  */
 struct ist_packet {
 	struct ist_tuple tuple;
@@ -127,6 +146,22 @@ struct ist_packet {
 	__u32 id;
 	bool v6;
 	__u8 fragment;
+	__u8 form;
+	bool copied;
+};
+
+/**
+ * struct ist_fanout - a datagram on its way to all receivers
+ * @key: of the slot that is looked at
+ * @flow: of the splice there
+ * @first: slot whose receiver gets the frame itself
+ * @slots: how many there are
+ */
+struct ist_fanout {
+	struct ist_bpf_receiver_key key;
+	struct ist_bpf_flow flow;
+	__u32 first;
+	__u32 slots;
 };
 
 /*
@@ -139,12 +174,15 @@ struct ist_scratch {
 	struct bpf_fib_lookup fib;
 	struct ist_bpf_fragment_key fragment;
 	struct ist_packet packet;
+	struct ist_fanout fanout;
 	struct ist_bpf_command command;
 	struct ist_bpf_waiting pair[IST_SIDES];
 	struct ist_offer offer;
 	struct ist_bpf_event event;
 	__u8 options[IST_TCP_OPTIONS_BUFFER];
 	__u8 ip[40];
+	/* Of a frame that is copied, as it came. */
+	__u8 head[ETH_HLEN + 40];
 	__u8 before[IST_TCP_HEADER_BYTES + IST_TCP_OPTIONS_BUFFER];
 	__u8 after[48];
 	struct ist_tuple quoted;

@@ -13,7 +13,7 @@
 #define IST_RENEWED	(-2)
 
 static __noinline int ist_splice_tcp(struct __sk_buff *skb,
-				     const struct ist_packet *packet,
+				     struct ist_packet *packet,
 				     const struct ist_bpf_flow *flow,
 				     struct ist_bpf_splice *splice)
 {
@@ -88,9 +88,20 @@ static __noinline int ist_splice_tcp(struct __sk_buff *skb,
 	}
 }
 
+static __always_inline int ist_at_cell(struct __sk_buff *skb,
+				       struct ist_packet *packet)
+{
+	struct ist_bpf_cell_key key = {};
+	int verdict = ist_cell_input(skb, packet, &key);
+
+	return verdict == IST_TO_ALL ? ist_fanout_send(skb, packet, &key) :
+				       verdict;
+}
+
 SEC("tc")
 int ist_splice(struct __sk_buff *skb)
 {
+	struct ist_bpf_cell_key key = {};
 	struct ist_scratch *scratch = ist_scratch();
 	struct ist_bpf_flow *found, flow;
 	struct ist_bpf_splice *splice;
@@ -114,10 +125,15 @@ int ist_splice(struct __sk_buff *skb)
 		found = bpf_map_lookup_elem(&ist_fragments, &scratch->fragment);
 		if (!found)
 			return IST_PASS;
+		if (found->side == IST_SIDE_FANOUT) {
+			key.alloc = found->splice;
+			key.cell = found->cell;
+			return ist_fanout_send(skb, packet, &key);
+		}
 	} else {
 		found = bpf_map_lookup_elem(&ist_flows, &packet->tuple);
 		if (!found)
-			return ist_cell_input(skb, packet);
+			return ist_at_cell(skb, packet);
 	}
 	flow = *found;
 	id = flow.splice;
@@ -126,7 +142,7 @@ int ist_splice(struct __sk_buff *skb)
 		return ist_drop(IST_REASON_RELEASED);
 	if (packet->tuple.proto == IPPROTO_TCP) {
 		verdict = ist_splice_tcp(skb, packet, &flow, splice);
-		return verdict == IST_RENEWED ? ist_cell_input(skb, packet) :
+		return verdict == IST_RENEWED ? ist_at_cell(skb, packet) :
 						verdict;
 	}
 	if (splice->dead)
@@ -137,6 +153,7 @@ int ist_splice(struct __sk_buff *skb)
 			return ist_drop(IST_REASON_MALFORMED);
 		payload -= 8;
 	}
+	ist_fragments_follow(scratch, packet, &flow);
 	return ist_output(skb, packet, &flow, splice, payload);
 }
 
@@ -166,6 +183,8 @@ static __always_inline int ist_end_splice(const struct ist_bpf_command *command)
 		ist_count_ended(command->reason);
 		ist_tell_splice(&scratch->event, id, splice, 0);
 	}
+	if (splice->mode == IST_MODE_FANOUT)
+		ist_fanout_leave(id, splice);
 	if (splice->proto == IPPROTO_UDP) {
 		key.alloc = splice->alloc;
 		key.cell = splice->cell;

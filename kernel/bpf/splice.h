@@ -9,6 +9,7 @@
  *   allocs     what an allocation is held to; user space alone writes it
  *   usage      what it has used; the program alone writes it
  *   cells      who waits; under the cell's lock
+ *   receivers  slots of a fan-out's receivers -> splices
  *   flows      legs of splices by tuple
  *   fragments  to which flow the fragments of a datagram belong
  *   splices    two legs that met; the connection is under the splice's lock
@@ -133,25 +134,55 @@ struct ist_bpf_cell_key {
  * @lock: of everything below
  * @mode: enum ist_mode
  * @dead: it is being removed
- * @udp: id of the splice that holds the cell's UDP, or 0
+ * @udp: id of the splice that holds the cell's UDP, or 0; of a fan-out that to
+ *	its group
  * @port: by side, host byte order, for who takes it over; 0: it is learned
+ * @receivers: of a fan-out, as many as there may be
+ * @slots: of a fan-out, those that were ever taken are below
  * @pad: zero
- * @waiting: by protocol and side
+ * @waiting: by protocol and side; of a fan-out the source, and on side 1 the
+ *	group, if it has one
  */
 struct ist_bpf_cell {
 	struct bpf_spin_lock lock;
 	__u8 mode;
 	__u8 dead;
 	__u16 port[IST_SIDES];
-	__u16 pad[3];
+	__u16 receivers;
+	__u16 slots;
+	__u16 pad;
 	__u64 udp;
 	struct ist_bpf_waiting waiting[IST_PROTOS][IST_SIDES];
 };
 
+/* A receiver of a fan-out has a slot; one more is the group's. */
+#define IST_MOST_RECEIVERS	1024
+
+/**
+ * struct ist_bpf_receiver_key - a slot of a fan-out
+ * @alloc: whose it is
+ * @cell: its number
+ * @slot: from 0 on
+ */
+struct ist_bpf_receiver_key {
+	__u64 alloc;
+	__u32 cell;
+	__u32 slot;
+};
+
+/* Instead of a side: of fragments that go to all receivers of a fan-out. */
+#define IST_SIDE_FANOUT	2
+
+/**
+ * struct ist_bpf_flow - where packets belong
+ * @splice: id; with IST_SIDE_FANOUT that of the allocation
+ * @side: on which they arrive
+ * @cell: with IST_SIDE_FANOUT
+ */
 struct ist_bpf_flow {
 	__u64 splice;
 	__u32 side;
-	__u32 pad;
+	__u32 cell;
 };
 
 /**
@@ -208,6 +239,7 @@ struct ist_bpf_leg {
  * @reason: why it is over
  * @over: it counts as ended
  * @dead: nothing passes any more
+ * @slot: of a fan-out's receiver
  */
 struct ist_bpf_splice {
 	struct bpf_spin_lock lock;
@@ -221,7 +253,8 @@ struct ist_bpf_splice {
 	__u8 reason;
 	__u8 over;
 	__u8 dead;
-	__u8 pad[3];
+	__u8 pad;
+	__u16 slot;
 };
 
 /**

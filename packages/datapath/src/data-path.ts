@@ -9,6 +9,8 @@ export interface Capabilities {
   readonly survivesRestart: boolean;
   /** Can splice without changing ports (Pure TCP Splice, T 4.4). */
   readonly pure: boolean;
+  /** Can have cells that are a fan-out (T 3.7.3). */
+  readonly fanout: boolean;
   readonly udp: boolean;
   readonly ipv6: boolean;
 }
@@ -37,6 +39,26 @@ export interface PureCell {
 }
 
 /**
+ * A cell whose datagrams of side 0 go to every receiver of side 1 (T 3.7.3). The first who sends to side 0 is the source
+ * for as long as it goes on sending; then whoever sends to side 1 is a receiver, and a splice, until it or the source is
+ * silent. What receivers send goes to the source. No TCP leg can join.
+ */
+export interface FanoutCell {
+  /** At once, 1 to 1,024. */
+  readonly receivers: number;
+  /** Gets every datagram as well, and need not send any. */
+  readonly group?: FanoutGroup | undefined;
+}
+
+/** A group on the IST's own network, or one more host. */
+export interface FanoutGroup {
+  readonly host: string;
+  readonly port: number;
+  /** Of the network interface by which it is reached; else routes decide. */
+  readonly ifindex?: number | undefined;
+}
+
+/**
  * A cell that shall be there; it is passive unless it is said to be pure. `ports` (of side 0, of side 1) are tried first;
  * without it they are chosen.
  */
@@ -44,6 +66,7 @@ export interface CellSpec {
   readonly cell: number;
   readonly ports?: readonly [number, number];
   readonly pure?: PureCell | undefined;
+  readonly fanout?: FanoutCell | undefined;
 }
 
 /**
@@ -54,6 +77,7 @@ export interface CellPorts {
   readonly cell: number;
   readonly ports: readonly [number, number];
   readonly pure?: PureCell | undefined;
+  readonly fanout?: FanoutCell | undefined;
 }
 
 /** The prefixes (protocol's `sourcePrefix`) from which legs of each side are expected; nothing else may join. */
@@ -165,7 +189,7 @@ export interface DataPath {
   /**
    * @returns the cells with their ports, in the order of their numbers
    * @throws IsthmusError `ist-full` when no port is left, `conflict` when the allocation is there already,
-   *   `unsupported-rendezvous` for a pure cell where the driver has none
+   *   `unsupported-rendezvous` for a pure cell or a fan-out where the driver has none
    */
   allocate(spec: AllocationSpec): Promise<CellPorts[]>;
   /**

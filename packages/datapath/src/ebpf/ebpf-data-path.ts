@@ -134,6 +134,7 @@ export class EbpfDataPath implements DataPath {
       silentDrop: true,
       survivesRestart: true,
       pure: true,
+      fanout: true,
       udp: true,
       ipv6: existsSync("/proc/net/if_inet6"),
     };
@@ -450,7 +451,12 @@ export class EbpfDataPath implements DataPath {
     const answer = this.#maps.endHalf(at, now() - patience, "no-peer-leg");
     // It has sent again meanwhile; when exactly is not worth a look.
     if (answer === "later") this.#deadlines.set(key, now() + Math.max(TICK_MS, patience / 8));
-    else this.#halves.delete(key);
+    else {
+      this.#halves.delete(key);
+      // The source of a fan-out is gone: nothing comes to its receivers any more.
+      const isFanout = this.#allocations.get(allocationOf(at.alloc))?.cells.get(at.cell)?.fanout;
+      if (isFanout) for (const id of this.#maps.udpAt(at.alloc, at.cell)) this.#endSplice(id, "idle-limit");
+    }
   }
 
   #endSplice(id: bigint, reason: IstReason): void {
@@ -493,8 +499,7 @@ export class EbpfDataPath implements DataPath {
   }
 
   #removeCell(known: Known, cell: CellPorts, reason: IstReason): void {
-    const udp = this.#maps.removeCell(known.id, cell, reason);
-    if (udp !== undefined) this.#endSplice(udp, reason);
+    for (const udp of this.#maps.removeCell(known.id, cell, reason)) this.#endSplice(udp, reason);
     known.cells.delete(cell.cell);
     this.#pool.give([cell]);
   }

@@ -63,6 +63,7 @@ export class SpliceMaps {
       | "source"
       | "cell_key"
       | "cell"
+      | "receiver_key"
       | "splice"
       | "totals"
       | "counters"
@@ -82,6 +83,7 @@ export class SpliceMaps {
       source: shape("source"),
       cell_key: shape("cell_key"),
       cell: shape("cell"),
+      receiver_key: shape("receiver_key"),
       splice: shape("splice"),
       totals: shape("totals"),
       counters: shape("counters"),
@@ -168,10 +170,11 @@ export class SpliceMaps {
   }
 
   /** @throws BpfError; `EEXIST` when a port is another cell's */
-  addCell(alloc: bigint, { cell, ports, pure }: CellPorts): void {
+  addCell(alloc: bigint, { cell, ports, pure, fanout }: CellPorts): void {
     const { cell: shape } = this.#shapes;
     const value = shape.blank();
-    shape.setNumber(value, "mode", MODES.indexOf(pure ? "pure" : "passive"));
+    shape.setNumber(value, "mode", MODES.indexOf(fanout ? "fanout" : pure ? "pure" : "passive"));
+    shape.setNumber(value, "receivers", fanout?.receivers ?? 0);
     shape.part(value, "port").writeUInt16LE(ports[0], 0);
     shape.part(value, "port").writeUInt16LE(ports[1], 2);
     this.#object.set("ist_cells", this.#cellKey(alloc, cell), value);
@@ -210,12 +213,10 @@ export class SpliceMaps {
     }
   }
 
-  /** Ends what waits at a cell and removes it. @returns the UDP splice that held it. @throws BpfError */
-  removeCell(alloc: bigint, cell: CellPorts, reason: IstReason): bigint | undefined {
-    const { cell: shape } = this.#shapes;
-    const key = this.#cellKey(alloc, cell.cell);
+  /** Ends what waits at a cell and removes it. @returns the UDP splices that held it. @throws BpfError */
+  removeCell(alloc: bigint, cell: CellPorts, reason: IstReason): bigint[] {
     this.#command("end-cell", { alloc, cell: cell.cell, reason });
-    const value = this.#object.get("ist_cells", key);
+    const udp = this.udpAt(alloc, cell.cell);
     for (const side of [0, 1] as const) {
       if (cell.ports[side] !== 0) this.#object.delete("ist_ports", cellPortKey(cell, side));
     }
@@ -223,23 +224,42 @@ export class SpliceMaps {
     const learned = this.#learned.get(own);
     if (learned) this.#object.delete("ist_ports", learned);
     this.#learned.delete(own);
-    this.#object.delete("ist_cells", key);
-    const udp = value ? shape.big(value, "udp") : 0n;
-    return udp === 0n ? undefined : udp;
+    this.#object.delete("ist_cells", this.#cellKey(alloc, cell.cell));
+    return udp;
+  }
+
+  /** The UDP splice that holds a cell; those of all receivers of a fan-out. */
+  udpAt(alloc: bigint, cell: number): bigint[] {
+    const { cell: shape, receiver_key } = this.#shapes;
+    const value = this.#object.get("ist_cells", this.#cellKey(alloc, cell));
+    if (!value) return [];
+    const udp = shape.big(value, "udp");
+    if (MODES[shape.number(value, "mode")] !== "fanout") return udp === 0n ? [] : [udp];
+    const key = receiver_key.blank();
+    receiver_key.setBig(key, "alloc", alloc);
+    receiver_key.setNumber(key, "cell", cell);
+    return Array.from({ length: shape.number(value, "slots") }, (_, slot) => {
+      receiver_key.setNumber(key, "slot", slot);
+      return this.#object.get("ist_receivers", key)?.readBigUInt64LE();
+    }).filter((id) => id !== undefined);
   }
 
   *cells(): Generator<{ alloc: bigint; cell: CellPorts }> {
     const { cell: shape, cell_key } = this.#shapes;
     for (const [key, value] of this.#object.entries("ist_cells", cell_key.bytes, shape.bytes)) {
       const ports = [shape.part(value, "port").readUInt16LE(0), shape.part(value, "port").readUInt16LE(2)] as const;
-      const isPure = MODES[shape.number(value, "mode")] === "pure";
-      const learns = ports[1] === 0 ? 0 : ports[0] === 0 ? 1 : undefined;
-      const pure = isPure ? { pure: learns === undefined ? {} : { learns } } : {};
-      yield {
-        alloc: cell_key.big(key, "alloc"),
-        cell: { cell: cell_key.number(key, "cell"), ports, ...pure } as CellPorts,
-      };
+      const cell: CellPorts = { cell: cell_key.number(key, "cell"), ports, ...this.#kindOf(value, ports) };
+      yield { alloc: cell_key.big(key, "alloc"), cell };
     }
+  }
+
+  #kindOf(value: Buffer, ports: readonly [number, number]): Pick<CellPorts, "pure" | "fanout"> {
+    const { cell: shape } = this.#shapes;
+    const mode = MODES[shape.number(value, "mode")];
+    if (mode === "fanout") return { fanout: { receivers: shape.number(value, "receivers") } };
+    if (mode !== "pure") return {};
+    const learns = ports[1] === 0 ? 0 : ports[0] === 0 ? 1 : undefined;
+    return { pure: learns === undefined ? {} : { learns } };
   }
 
   /** The unpaired legs of all cells. */
@@ -250,6 +270,8 @@ export class SpliceMaps {
         for (const side of [0, 1] as const) {
           const at = `waiting.${proto}.${side}`;
           if (shape.number(value, `${at}.half.waiting`) === 0) continue;
+          // That is the group of a fan-out, which waits for nobody.
+          if (side === 1 && MODES[shape.number(value, "mode")] === "fanout") continue;
           yield {
             alloc: cell_key.big(key, "alloc"),
             cell: cell_key.number(key, "cell"),

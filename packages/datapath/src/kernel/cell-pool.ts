@@ -64,18 +64,19 @@ export class CellPool {
         this.give(cells);
         if (!isTaken(error) || tries === PORT_TRIES) throw error;
         // Nobody knows which one it was: none of them is asked for once more.
-        specs = specs.map(({ cell, pure }) => ({ cell, pure }));
+        specs = specs.map(({ cell, pure, fanout }) => ({ cell, pure, fanout }));
       }
     }
   }
 
-  async #cell({ cell, ports, pure }: CellSpec): Promise<CellPorts> {
+  async #cell({ cell, ports, pure, fanout }: CellSpec): Promise<CellPorts> {
     if (pure?.learns !== undefined) {
       const port = await this.#port(ports?.[pure.learns]);
       return { cell, ports: pure.learns === 0 ? [port, 0] : [0, port], pure };
     }
     const first = await this.#port(ports?.[0]);
-    return { cell, ports: [first, await this.#port(ports?.[1], first)], ...(pure ? { pure } : {}) };
+    const kind = { ...(pure ? { pure } : {}), ...(fanout ? { fanout } : {}) };
+    return { cell, ports: [first, await this.#port(ports?.[1], first)], ...kind };
   }
 
   /** A port on which no socket of this host is: its packets would be taken away. */

@@ -120,6 +120,7 @@ export class KernelDataPath implements DataPath {
       silentDrop: true,
       survivesRestart: true,
       pure: true,
+      fanout: true,
       udp: true,
       ipv6: existsSync("/proc/net/if_inet6"),
     };

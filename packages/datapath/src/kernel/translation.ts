@@ -14,6 +14,7 @@ import {
   type CellPorts,
   type DataPathStats,
   type ExpectedSources,
+  type FanoutCell,
   isPacketDrop,
   type PacketDrop,
   type SpliceDump,
@@ -58,10 +59,17 @@ export function kernelTimeouts({ halfMs }: AllocationLimits, udpIdleMs: number):
   return { half: halfMs, udp: Math.max(LEAST_TIMEOUT_MS, Math.round(udpIdleMs)) };
 }
 
-export function kernelCell({ cell, ports: [port0, port1], pure }: CellPorts): IstCell {
+export function kernelCell({ cell, ports: [port0, port1], pure, fanout }: CellPorts): IstCell {
+  if (fanout) return { number: cell, mode: "fanout", port0, port1, ...kernelFanout(fanout) };
   if (!pure) return { number: cell, mode: "passive", port0, port1 };
   // The side that comes from any port has 0 for a source port, as the other has for its own until that is learned.
   return { number: cell, mode: "pure", port0, port1, remotePort0: port1, remotePort1: port0 };
+}
+
+function kernelFanout({ receivers, group }: FanoutCell): IstCell {
+  if (!group) return { maxReceivers: receivers };
+  const { host, port, ifindex = 0 } = group;
+  return { maxReceivers: receivers, group: ipBytes(host), groupPort: port, groupIfindex: ifindex };
 }
 
 export function cellPorts({
@@ -71,7 +79,19 @@ export function cellPorts({
   port1 = 0,
   remotePort0 = 0,
   remotePort1 = 0,
+  maxReceivers = 0,
+  group,
+  groupPort = 0,
+  groupIfindex = 0,
 }: IstCell): CellPorts {
+  if (mode === "fanout") {
+    const to = group && {
+      host: ipText(group),
+      port: groupPort,
+      ...(groupIfindex > 0 ? { ifindex: groupIfindex } : {}),
+    };
+    return { cell: number, ports: [port0, port1], fanout: { receivers: maxReceivers, ...(to ? { group: to } : {}) } };
+  }
   if (mode !== "pure") return { cell: number, ports: [port0, port1] };
   if (remotePort0 === 0) return { cell: number, ports: [port0, 0], pure: { learns: 0 } };
   if (remotePort1 === 0) return { cell: number, ports: [0, port1], pure: { learns: 1 } };

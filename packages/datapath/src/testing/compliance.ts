@@ -651,6 +651,114 @@ export function describeDataPath(name: string, place: () => Promise<DataPathPlac
         expect((await b.next()).toString()).toBe("back");
       });
     });
+
+    describe("a fan-out", () => {
+      const CELLS: CellSpec[] = [{ cell: 0, fanout: { receivers: 3 } }];
+
+      /** A cell with its source, and receivers that have got a datagram of it already. */
+      async function fanout(receivers: number, [first, second] = hosts.sides) {
+        const sources = [[sourcePrefix(first.address)], [sourcePrefix(second.address)]] as const;
+        const [cell] = await dataPath.allocate(spec({ cells: CELLS, sources }));
+        const { ports } = cell!;
+        const source = await datagrams(first);
+        await source.send(ports[0], "nobody is there");
+        await events.next({ event: "half", side: 0, proto: "udp" });
+        const joined: TestDatagrams[] = [];
+        while (joined.length < receivers) {
+          const receiver = await datagrams(second);
+          await receiver.send(ports[1], "me");
+          await events.next({ event: "established", proto: "udp" });
+          expect((await source.next()).toString()).toBe("me");
+          joined.push(receiver);
+        }
+        return { ports, source, joined };
+      }
+
+      it("is there where the driver has it, and is refused elsewhere", async () => {
+        if (!capabilities.fanout) {
+          await expect(dataPath.allocate(spec({ cells: CELLS }))).rejects.toMatchObject({
+            code: "unsupported-rendezvous",
+          });
+          return;
+        }
+        const cells = await dataPath.allocate(spec({ cells: CELLS }));
+        expect(cells).toEqual([{ ...CELLS[0], ports: [expect.any(Number), expect.any(Number)] }]);
+        expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells, splices: [] }]);
+        const changed = await dataPath.update(ALLOCATION, { cells: [...CELLS, { cell: 1 }] });
+        expect(changed[0]).toEqual(cells[0]);
+        await pair(changed[1]!.ports);
+      });
+
+      it("brings what its source sends to all receivers, and what they send to the source", async () => {
+        if (!capabilities.fanout) return;
+        const { ports, source, joined } = await fanout(3);
+        for (const size of [0, 1200, 9000]) {
+          const sent = randomBytes(size);
+          await source.send(ports[0], sent);
+          for (const receiver of joined) expect(await receiver.next()).toEqual(sent);
+          await joined[1]!.send(ports[1], sent);
+          expect(await source.next()).toEqual(sent);
+        }
+        // None too many for its neighbours, either.
+        for (let n = 0; n < 20; n++) await source.send(ports[0], Buffer.of(n));
+        for (const receiver of joined) {
+          for (let n = 0; n < 20; n++) expect(await receiver.next()).toEqual(Buffer.of(n));
+        }
+        expect([source, ...joined].map(({ waiting }) => waiting)).toEqual([0, 0, 0, 0]);
+        const [allocation] = await dataPath.dump();
+        const { length } = allocation!.splices;
+        expect([length, ...allocation!.splices.map(({ bytes }) => bytes[0])]).toEqual([3, 10_220, 10_220, 10_220]);
+        expect(await dataPath.stats()).toMatchObject({ splices: 3, udpSplices: 3, halves: 1 });
+      });
+
+      it("takes a receiver when there is a source and room, and no second source", async () => {
+        if (!capabilities.fanout) return;
+        const [first, second] = hosts.sides;
+        const [cell] = await dataPath.allocate(spec({ cells: CELLS }));
+        const early = await datagrams(second);
+        await early.send(cell!.ports[1], "is somebody there?");
+        await counted(({ dropped }) => expect(dropped.early).toBe(1));
+        await dataPath.release(ALLOCATION, "released");
+
+        const { ports, source, joined } = await fanout(3);
+        const late = await datagrams(second);
+        await late.send(ports[1], "me too");
+        await counted(({ dropped }) => expect(dropped["splice-limit"]).toBe(1));
+        const other = await datagrams(first);
+        await other.send(ports[0], "I am the source");
+        await counted(({ dropped }) => expect(dropped.foreign).toBe(1));
+        await source.send(ports[0], "no, I am");
+        for (const receiver of joined) expect((await receiver.next()).toString()).toBe("no, I am");
+        expect([late, other, early, source].map(({ waiting }) => waiting)).toEqual([0, 0, 0, 0]);
+      });
+
+      it("ends with its source's silence or its cell, and has room again when a receiver is silent", async () => {
+        if (!capabilities.fanout) return;
+        const { ports, source } = await fanout(3);
+        for (let n = 0; n < 3; n++) await events.next({ event: "closed", code: "idle-limit", proto: "udp" });
+        await vi.waitFor(async () => expect(await dataPath.stats()).toMatchObject({ splices: 0, halves: 0 }), 10_000);
+        await source.send(ports[0], "again");
+        await events.next({ event: "half", side: 0, proto: "udp" });
+        const receiver = await datagrams(hosts.sides[1]);
+        await receiver.send(ports[1], "me");
+        await events.next({ event: "established", proto: "udp" });
+        await source.send(ports[0], "welcome");
+        expect((await receiver.next()).toString()).toBe("welcome");
+        await dataPath.update(ALLOCATION, { cells: [] });
+        await events.next({ event: "closed", code: "released", proto: "udp", splice: undefined });
+        await vi.waitFor(async () => expect(await dataPath.stats()).toMatchObject({ splices: 0, halves: 0 }), 10_000);
+      });
+
+      it("goes over IPv6", async () => {
+        const { sides6 } = hosts;
+        if (!capabilities.fanout || !capabilities.ipv6 || !sides6) return;
+        const { ports, source, joined } = await fanout(2, sides6);
+        for (let n = 0; n < 20; n++) await source.send(ports[0], Buffer.of(n));
+        for (const receiver of joined) {
+          for (let n = 0; n < 20; n++) expect(await receiver.next()).toEqual(Buffer.of(n));
+        }
+      });
+    });
   });
 }
 

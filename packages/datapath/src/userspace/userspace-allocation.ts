@@ -77,6 +77,9 @@ export class UserspaceAllocation implements CellHost {
     if (specs.some(({ pure }) => pure)) {
       throw new IsthmusError("unsupported-rendezvous", "sockets in user space cannot keep the ports of others");
     }
+    if (specs.some(({ fanout }) => fanout)) {
+      throw new IsthmusError("unsupported-rendezvous", "there is no fan-out in user space");
+    }
     const opened: Cell[] = [];
     try {
       for (const spec of specs) if (!this.#cells.has(spec.cell)) opened.push(await this.#open(spec));

@@ -63,6 +63,7 @@ export class UserspaceDataPath implements DataPath {
       silentDrop: false,
       survivesRestart: false,
       pure: false,
+      fanout: false,
       udp: true,
       ipv6: addresses.some((address) => isIP(address) === 6),
     };
