@@ -1,10 +1,12 @@
 import { hostname } from "node:os";
+import { DaemonClient } from "@isthmus/agent/client";
 import { IsthmusError, type LocalApiInput, localApi, parseHostPort } from "@isthmus/protocol";
 import { daemonSocket, formatForPeople, VERSION } from "@isthmus/service";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { DaemonClient } from "./client.ts";
 import { addNatbinder } from "./natbinder.ts";
+import { type PortName, portName } from "./port-name.ts";
 import {
+  describeProbe,
   describeService,
   describeSubscription,
   foreign,
@@ -319,6 +321,17 @@ program
   .action(async () => {
     const answer = await client().call("rotate", {});
     show(answer, ({ fingerprint }) => print(`the key of this device is now ${fingerprint}`));
+  });
+
+program
+  .command("probe")
+  .description("ask the ISB whether a port of this host can be reached from outside; status 1 if it cannot")
+  .argument("<port>", "PORT, or PORT/udp", portName)
+  .option("--address <ip>", "where it is thought to be reached: if the ISB sees this host elsewhere, it says so")
+  .action(async ({ protocol, port }: PortName, flags: { address?: string }) => {
+    const answer = await client().call("probe", { proto: protocol, port, ...flags });
+    show(answer, (report) => print(describeProbe(report, port)));
+    if (answer.outcome !== "reachable") process.exitCode = 1;
   });
 
 addNatbinder(program, show);

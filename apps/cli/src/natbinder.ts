@@ -1,13 +1,14 @@
+import { ApiClient } from "@isthmus/agent/client";
 import {
   type NatbinderExplanation,
   type NatbinderPort,
+  type NatbinderReach,
   type NatbinderStatus,
   natbinderAdmin,
-  type Transport,
 } from "@isthmus/protocol";
 import { natbinderAdminSocket } from "@isthmus/service";
-import { type Command, InvalidArgumentError, Option } from "commander";
-import { ApiClient } from "./client.ts";
+import { type Command, Option } from "commander";
+import { type PortName, portName } from "./port-name.ts";
 import { foreign, print, table } from "./print.ts";
 
 /** Between two tables of `status --follow`. */
@@ -19,11 +20,6 @@ const SEEN = {
   none: "of programs under 'natbinder run' only",
 };
 const CLEAR_SCREEN = "\x1b[H\x1b[J";
-
-interface PortName {
-  protocol: Transport;
-  port: number;
-}
 
 /** Adds `isthmus natbinder`, the commands of the natbinder of this host. */
 export function addNatbinder(program: Command, show: <T>(answer: T, forPeople: (answer: T) => void) => void): void {
@@ -86,13 +82,6 @@ export function addNatbinder(program: Command, show: <T>(answer: T, forPeople: (
     .action(async (name: PortName) => show(await client().ask(natbinderAdmin.explain, name), printExplanation));
 }
 
-function portName(text: string): PortName {
-  const match = /^(\d{1,5})(?:\/(tcp|udp))?$/.exec(text);
-  const port = Number(match?.[1]);
-  if (!match || port < 1 || port > 65_535) throw new InvalidArgumentError("is not PORT, PORT/tcp or PORT/udp");
-  return { protocol: match[2] === "udp" ? "udp" : "tcp", port };
-}
-
 function printStatus({ gateway, systemWide, diskTrouble, ports: all }: NatbinderStatus): void {
   print(
     gateway
@@ -102,16 +91,19 @@ function printStatus({ gateway, systemWide, diskTrouble, ports: all }: Natbinder
   if (systemWide) print(`binds    ${SEEN[systemWide.source ?? "none"]}`);
   if (systemWide?.trouble) print(`note     ${foreign(systemWide.trouble)}`);
   if (diskTrouble) print(`note     what is mapped is not written to disk: ${diskTrouble}`);
+  const cut = all.find(({ reachable }) => reachable?.reason === "another-nat")?.reachable;
+  if (cut) print(`note     mapped ports cannot be reached: ${foreign(cut.message)}`);
   if (all.length > 0) print(`\n${ports(all)}`);
 }
 
 function ports(all: readonly NatbinderPort[]): string {
   return table(
-    ["PORT", "STATE", "LEASE LEFT", "PROGRAM", "PROCESS", "USER", "SINCE"],
-    all.flatMap(({ protocol, port, state, reason, leaseLeftS, owners }) => {
+    ["PORT", "STATE", "REACHABLE", "LEASE LEFT", "PROGRAM", "PROCESS", "USER", "SINCE"],
+    all.flatMap(({ protocol, port, state, reason, reachable, leaseLeftS, owners }) => {
       const head = [
         `${port}/${protocol}`,
         reason ? `${state} (${reason})` : state,
+        reachable ? reachText(reachable) : "",
         leaseLeftS === undefined ? "" : `${leaseLeftS} s`,
       ];
       if (owners.length === 0) return [head];
@@ -122,9 +114,17 @@ function ports(all: readonly NatbinderPort[]): string {
   );
 }
 
+function reachText({ state, reason }: NatbinderReach): string {
+  return state === "yes" ? state : `${state} (${reason})`;
+}
+
 function printExplanation({ protocol, port, wanted, excluded, entry, entryUnknown }: NatbinderExplanation): void {
   print(`${port}/${protocol}: ${wanted ? wanted.state : "nobody here has asked for it"}`);
   if (wanted?.reason) print(`  the gateway said   ${wanted.reason}`);
+  if (wanted?.reachable) {
+    const { state, message, since } = wanted.reachable;
+    print(`  from outside       ${state}: ${foreign(message)}${since ? `; since ${since}` : ""}`);
+  }
   for (const { program, pid, uid, byAdmin } of wanted?.owners ?? []) {
     print(
       `  wanted by          ${byAdmin ? "'isthmus natbinder map'" : `${foreign(program)}, process ${pid}, user ${uid}`}`,

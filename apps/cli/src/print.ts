@@ -1,5 +1,5 @@
 import { stripVTControlCharacters, styleText } from "node:util";
-import type { LocalApiReply } from "@isthmus/protocol";
+import { formatHostPort, type LocalApiReply } from "@isthmus/protocol";
 
 type Status = LocalApiReply<"status">;
 type Subscription = Status["subscriptions"][number];
@@ -100,6 +100,25 @@ export function describeSubscription({
 }
 
 export const SUBSCRIPTION_HEAD = ["SUBSCRIPTION", "STATE", "USE IT AT", "PATH", "CONNECTIONS"];
+
+/** What the ISB saw of a port, in a sentence. */
+export function describeProbe({ address, outcome }: LocalApiReply<"probe">, port: number): string {
+  const where = formatHostPort({ host: address, port });
+  switch (outcome) {
+    case "reachable":
+      return `${where} is reachable: a connection came through`;
+    case "refused":
+      return `${where} refuses connections: nobody listens there, or something before it refuses`;
+    case "timeout":
+      return `${where} does not answer: no mapping leads here, or a firewall is in between`;
+    case "unreachable":
+      return `${where} cannot be reached: the network says that there is no way`;
+    case "other-address":
+      return `the ISB sees this host at ${address}: another NAT (CGNAT or double NAT) or another way out is in between`;
+    case "unprovable":
+      return `${where} over UDP cannot be told: nobody but the program itself could answer a datagram`;
+  }
+}
 
 export function printStatus(status: Status): void {
   const { device, isb, reachable, ists, services, subscriptions, cipher } = status;

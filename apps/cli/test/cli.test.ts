@@ -223,6 +223,24 @@ describe("with an account", () => {
     ]);
   });
 
+  test("a port of this host is looked at from outside, and what was seen decides the status", async () => {
+    const port = target.split(":")[1]!;
+    expect(await alice.text("probe", port)).toBe(`${target} is reachable: a connection came through\n`);
+    expect(await alice.answer("probe", "probe", port)).toEqual({ address: "127.0.0.1", outcome: "reachable" });
+    const answers = await Promise.all([
+      alice.run("probe", `${port}/udp`),
+      alice.run("probe", port, "--address", "192.0.2.1"),
+      alice.run("probe", "2", "--json"),
+      alice.run("probe", "0"),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([1, 1, 1, 2]);
+    const [udp, elsewhere, low, none] = answers.map(({ stdout, stderr }) => stdout + stderr);
+    expect(udp).toContain("over UDP cannot be told");
+    expect(elsewhere).toContain("sees this host at 127.0.0.1: another NAT (CGNAT or double NAT)");
+    expect(low).toContain('"code":"bad-request"');
+    expect(none).toContain("is not PORT, PORT/tcp or PORT/udp");
+  });
+
   test("an invite is for another device; names are one device's at a time, and devices can be revoked", async () => {
     const { invite } = await bob.answer("invite", "invite");
     const desk = await new Person("desk").start();

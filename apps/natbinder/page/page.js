@@ -18,10 +18,12 @@ function element(name, text, className = "") {
   return one;
 }
 
-function showFacts({ gateway, systemWide, diskTrouble, version }) {
+function showFacts({ gateway, systemWide, diskTrouble, version, ports: all }) {
+  const cut = all.find(({ reachable }) => reachable?.reason === "another-nat")?.reachable;
   const rows = [
     ["Gateway", gateway ? `${gateway.address} (${gateway.kind})` : "none answers: programs run as ever", !gateway],
     ["Address to the world", gateway?.externalAddress ?? "unknown", false],
+    ...(cut ? [["Not reachable", cut.message, true]] : []),
     ["Binds are seen of", SEEN[systemWide?.source] ?? "programs under natbinder run", false],
     ...(systemWide?.trouble ? [["", systemWide.trouble, true]] : []),
     ...(diskTrouble ? [["Not on disk", diskTrouble, true]] : []),
@@ -35,7 +37,16 @@ function showFacts({ gateway, systemWide, diskTrouble, version }) {
   );
 }
 
-function rowsOf({ gateway }, { protocol, port, state: how, reason, leaseLeftS, owners }) {
+/** Whether the world gets through, with the whole sentence for whoever points at it. */
+function reachCell(reachable) {
+  if (!reachable) return element("td", "");
+  const { state: how, reason, message } = reachable;
+  const cell = element("td", how === "yes" ? "yes" : `${how} (${reason})`, `reach-${how}`);
+  cell.title = message;
+  return cell;
+}
+
+function rowsOf({ gateway }, { protocol, port, state: how, reason, reachable, leaseLeftS, owners }) {
   const address = how === "mapped" && gateway?.externalAddress ? `${gateway.externalAddress}:${port}` : "";
   const head = [[`${port}/${protocol}`], [reason ? `${how} (${reason})` : how, how], [address]];
   const lease = leaseLeftS === undefined ? "" : `${Math.floor(leaseLeftS / 60)} min ${leaseLeftS % 60} s`;
@@ -43,14 +54,14 @@ function rowsOf({ gateway }, { protocol, port, state: how, reason, leaseLeftS, o
   return (owners.length > 0 ? owners : nobody).map(({ program, pid, uid, since, byAdmin }) => {
     const row = document.createElement("tr");
     const cells = [
-      ...head,
       [byAdmin ? "by hand" : program],
       [byAdmin ? "" : String(pid)],
       [byAdmin ? "" : String(uid)],
       [lease],
       [since ? new Date(since).toLocaleString() : ""],
     ];
-    row.append(...cells.map(([text, className]) => element("td", text, className)));
+    const elements = (texts) => texts.map(([text, className]) => element("td", text, className));
+    row.append(...elements(head), reachCell(reachable), ...elements(cells));
     return row;
   });
 }

@@ -1,4 +1,4 @@
-import { type Binding, irrelevance, type Policy, type PortEntry } from "@isthmus/binding";
+import { type Binding, irrelevance, type Policy, type PortEntry, type ReachCheck } from "@isthmus/binding";
 import { ownAddresses, type PortMapper, PortmapError } from "@isthmus/portmap";
 import {
   type Code,
@@ -22,6 +22,7 @@ export interface AdminApiOptions {
   binding: Binding;
   mapper: PortMapper;
   policy: Policy;
+  reach: ReachCheck;
   status: StatusReport;
   page: PageServer;
   metrics: Metrics;
@@ -38,7 +39,7 @@ const STATUS: Partial<Record<Code, number>> = { "bad-request": 400, "port-taken"
 
 /** Natbinder's admin API as a Fastify app, not listening yet. */
 export function createAdminApi(options: AdminApiOptions): FastifyInstance {
-  const { binding, mapper, status, page, metrics, logger } = options;
+  const { binding, mapper, reach, status, page, metrics, logger } = options;
   const app = fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true });
   const portAt = ({ protocol, port }: PortName): PortEntry | undefined =>
     binding.entries.find((entry) => entry.protocol === protocol && entry.port === port);
@@ -51,7 +52,7 @@ export function createAdminApi(options: AdminApiOptions): FastifyInstance {
       if (answer.answer === "failed") {
         throw new IsthmusError("port-taken", `the port belongs to ${answer.holder ?? "another host"}`);
       }
-      return reportOf(portAt(name)!);
+      return reportOf(portAt(name)!, reach);
     },
     unmap: async (name: PortName): Promise<object> => {
       const owners = portAt(name)?.owners ?? [];
@@ -95,14 +96,14 @@ export function createAdminApi(options: AdminApiOptions): FastifyInstance {
 async function explain(
   { protocol, port }: PortName,
   wanted: PortEntry | undefined,
-  { mapper, policy }: AdminApiOptions,
+  { mapper, policy, reach }: AdminApiOptions,
 ): Promise<NatbinderExplanation> {
   const anybody = { family: "ipv4", address: "0.0.0.0", v6only: false, program: "", uid: -1 } as const;
   const excluded = irrelevance({ ...anybody, protocol, port }, policy);
   const explanation: NatbinderExplanation = {
     protocol,
     port,
-    ...(wanted && { wanted: reportOf(wanted) }),
+    ...(wanted && { wanted: reportOf(wanted, reach) }),
     ...(excluded && { excluded }),
   };
   try {

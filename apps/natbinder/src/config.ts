@@ -1,11 +1,16 @@
 import { join } from "node:path";
 import { policySchema } from "@isthmus/binding";
 import { GATEWAY_KINDS } from "@isthmus/portmap";
-import { LOG_LEVELS, natbinderFolder, stateFolder } from "@isthmus/service";
+import { daemonSocket, LOG_LEVELS, natbinderFolder, stateFolder } from "@isthmus/service";
 import { z } from "zod";
 
 /** SSDP, WS-Discovery, NAT-PMP and PCP, mDNS, LLMNR: what listens there is for the local network, whatever it binds. */
 const LOCAL_PROTOCOLS = [1900, 3702, 5350, 5351, 5353, 5355].map((port) => ({ protocol: "udp" as const, port }));
+
+/** Where this user's `isthmus` finds the daemon: not in the folder that systemd has made for natbinder. */
+export function usualDaemonSocket(): string {
+  return daemonSocket({ ...process.env, RUNTIME_DIRECTORY: undefined });
+}
 
 /** Natbinder's configuration: TOML, `ISTHMUS_NATBINDER_*`, flags. Nothing needs to be set. */
 export const configSchema = z.object({
@@ -21,6 +26,13 @@ export const configSchema = z.object({
     .string()
     .default(() => join(natbinderFolder(), "admin.sock"))
     .meta({ description: "Unix socket of `isthmus natbinder`; only its owner and root may open it" }),
+  daemon_socket: z
+    .string()
+    .default(() => usualDaemonSocket())
+    .meta({
+      description:
+        "the user daemon's socket: by it the ISB is asked whether mapped ports can be reached from outside; empty: nobody is asked",
+    }),
   log_level: z.enum(LOG_LEVELS).default("info").meta({ description: "least level that is logged" }),
   system_wide: z.enum(["auto", "off", "module", "cgroup", "sockets"]).default("auto").meta({
     description:

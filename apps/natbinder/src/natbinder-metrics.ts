@@ -1,4 +1,4 @@
-import type { BindAnswer, Binding, PortEntry } from "@isthmus/binding";
+import type { BindAnswer, Binding, PortEntry, Reach, ReachReason } from "@isthmus/binding";
 import type { Metrics } from "@isthmus/service";
 
 /** Seconds; the last is what a program waits at most. */
@@ -7,6 +7,8 @@ const BIND_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 /** What gauges show. */
 export interface NatbinderGauges {
   entries: readonly PortEntry[];
+  /** Of a mapped one: whether the world gets through. */
+  reachOf: (entry: PortEntry) => Reach["state"];
   held: Binding["held"];
   hasGateway: boolean;
   isOnDisk: boolean;
@@ -17,6 +19,7 @@ export class NatbinderMetrics {
   readonly #binds;
   readonly #refused;
   readonly #seconds;
+  readonly #looks;
 
   constructor(metrics: Metrics, gauges: () => NatbinderGauges | undefined) {
     this.#binds = metrics.counter("binds_total", "Binds that were asked for, by the answer and its reason", [
@@ -27,11 +30,18 @@ export class NatbinderMetrics {
       "reason",
     ]);
     this.#seconds = metrics.histogram("bind_seconds", "How long binds waited for their answer", BIND_BUCKETS);
+    this.#looks = metrics.counter("looks_total", "Looks from outside at mapped ports, by what was found", ["reason"]);
     const ports = (state: PortEntry["state"]) => () =>
       gauges()?.entries.filter((entry) => entry.state === state).length ?? 0;
     metrics.gauge("ports_mapped", "Ports that are mapped", ports("mapped"));
     metrics.gauge("ports_waiting", "Ports that are to be mapped, and are not yet", ports("waiting"));
     metrics.gauge("ports_held", "Ports that are to be mapped, and are another host's", ports("held"));
+    const reached = (wanted: Reach["state"]) => () => {
+      const { entries = [], reachOf } = gauges() ?? {};
+      return entries.filter((entry) => entry.state === "mapped" && reachOf?.(entry) === wanted).length;
+    };
+    metrics.gauge("ports_reachable", "Mapped ports that were reached from outside", reached("yes"));
+    metrics.gauge("ports_unreachable", "Mapped ports that are not reached from outside", reached("no"));
     metrics.gauge(
       "ports_of_others",
       "Ports of the gateway that are known to be other hosts'",
@@ -49,5 +59,9 @@ export class NatbinderMetrics {
 
   countRefused(reason: string): void {
     this.#refused.inc({ reason });
+  }
+
+  countLook(reason: ReachReason): void {
+    this.#looks.inc({ reason });
   }
 }

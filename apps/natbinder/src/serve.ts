@@ -1,4 +1,15 @@
-import { Binding, IdealState, type Owner, type Policy, type PortKey, policySchema, StateFile } from "@isthmus/binding";
+import { DaemonClient } from "@isthmus/agent/client";
+import {
+  Binding,
+  IdealState,
+  type Owner,
+  type Policy,
+  type PortKey,
+  policySchema,
+  ReachCheck,
+  type ReachCheckOptions,
+  StateFile,
+} from "@isthmus/binding";
 import { HostLock } from "@isthmus/datapath";
 import { PortMapper } from "@isthmus/portmap";
 import { createLogger, type Logger, listenOnSocket, Metrics, stopOnSignals } from "@isthmus/service";
@@ -6,7 +17,7 @@ import { createAdminApi } from "./admin-api.ts";
 import { AskServer } from "./ask-server.ts";
 import type { BindSource } from "./bind-source.ts";
 import { CgroupSource } from "./cgroup-source.ts";
-import type { Config } from "./config.ts";
+import { type Config, usualDaemonSocket } from "./config.ts";
 import { ModuleSource } from "./module-source.ts";
 import { NatbinderMetrics } from "./natbinder-metrics.ts";
 import { OpenSockets } from "./open-sockets.ts";
@@ -21,6 +32,14 @@ const LOCK = "isthmus-natbinder";
 
 function policyOf({ dual_stack, exclude, program }: Config): Policy {
   return policySchema.parse({ dualStack: dual_stack, exclusions: exclude, programs: program });
+}
+
+/** How the ISB is asked about a port: by the user daemon, if one is to be asked. */
+function probeBy({ daemon_socket: socket }: Config): ReachCheckOptions["ask"] {
+  if (socket === "") return undefined;
+  // Whoever names another socket answers for whose it is; the usual one has to be this user's own.
+  const daemon = new DaemonClient(socket, { isSystem: socket !== usualDaemonSocket() });
+  return (request, signal) => daemon.call("probe", request, { signal });
 }
 
 /** The ways in for all programs that the configuration asks for, the best first. */
@@ -62,6 +81,7 @@ export async function serve(config: Config): Promise<void> {
     onEvent: (event) => {
       logger.info(event, `gateway: ${event.event}`);
       binding.gatewayEvent(event);
+      reach.doubt();
       systemWide.tell();
     },
   });
@@ -81,15 +101,24 @@ export async function serve(config: Config): Promise<void> {
     file,
     logger,
     whatIsOpen,
+    onChange: () => reach.changed(),
     onHeldChange: () => systemWide.tell(),
     reconcileMs: config.compare_seconds * 1000,
     answerMs: config.wait_ms,
     leaseSeconds: config.lease_seconds,
     mostSocketsPerUser: config.most_sockets_per_user,
   });
+  const reach: ReachCheck = new ReachCheck({
+    entries: () => binding.entries,
+    externalAddress: () => mapper.externalAddress({ background: true }),
+    ask: probeBy(config),
+    onLook: (reason) => own.countLook(reason),
+    logger,
+  });
   const sweep: Sweep = new Sweep({ binding, whatIsOpen, waitMs: config.wait_ms, logger });
   const own = new NatbinderMetrics(metrics, () => ({
     entries: binding.entries,
+    reachOf: (entry) => reach.of(entry).state,
     held: binding.held,
     hasGateway: mapper.gateway !== undefined,
     isOnDisk: file.trouble === undefined,
@@ -103,15 +132,15 @@ export async function serve(config: Config): Promise<void> {
     logger,
   });
   const asks = new AskServer({ binding, open, systemWide, metrics: own, logger });
-  const status = new StatusReport({ binding, mapper, file, systemWide });
+  const status = new StatusReport({ binding, mapper, file, systemWide, reach });
   const page = new PageServer(status, logger);
-  const admin = createAdminApi({ binding, mapper, policy, status, page, metrics, logger });
+  const admin = createAdminApi({ binding, mapper, policy, reach, status, page, metrics, logger });
   stopOnSignals(logger, async () => {
     asks.stop();
     await systemWide.stop();
     sweep.stop();
     open.close();
-    await Promise.all([admin.close(), page.stop()]);
+    await Promise.all([admin.close(), page.stop(), reach.stop()]);
     await mapper.stop();
     await binding.stop();
     lock.release();

@@ -1,6 +1,6 @@
-import type { Binding, PortEntry, StateFile } from "@isthmus/binding";
+import type { Binding, PortEntry, ReachCheck, StateFile } from "@isthmus/binding";
 import type { PortMapper } from "@isthmus/portmap";
-import type { NatbinderPort, NatbinderStatus } from "@isthmus/protocol";
+import type { NatbinderPort, NatbinderReach, NatbinderStatus } from "@isthmus/protocol";
 import { VERSION } from "@isthmus/service";
 import { isAdminOwner } from "./open-sockets.ts";
 import type { SystemWide } from "./system-wide.ts";
@@ -15,6 +15,7 @@ export interface StatusOptions {
   mapper: PortMapper;
   file: StateFile;
   systemWide: SystemWide;
+  reach: ReachCheck;
 }
 
 /** What is said about a natbinder, to whoever may look. */
@@ -28,7 +29,7 @@ export class StatusReport {
   }
 
   async read(): Promise<NatbinderStatus> {
-    const { binding, mapper, file, systemWide } = this.#options;
+    const { binding, mapper, file, systemWide, reach } = this.#options;
     const externalAddress = await this.#externalAddress();
     const { gateway } = mapper;
     return {
@@ -42,7 +43,7 @@ export class StatusReport {
         systemWide: { source: systemWide.source?.name, trouble: systemWide.trouble },
       }),
       ...(file.trouble !== undefined && { diskTrouble: file.trouble }),
-      ports: binding.entries.map(reportOf),
+      ports: binding.entries.map((entry) => reportOf(entry, reach)),
     };
   }
 
@@ -57,13 +58,15 @@ export class StatusReport {
   }
 }
 
-export function reportOf({ protocol, port, state, reason, leaseLeftSeconds, owners }: PortEntry): NatbinderPort {
+export function reportOf(entry: PortEntry, reach: ReachCheck): NatbinderPort {
+  const { protocol, port, state, reason, leaseLeftSeconds, owners } = entry;
   return {
     protocol,
     port,
     state,
     ...(reason && { reason }),
     ...(leaseLeftSeconds !== undefined && { leaseLeftS: Math.round(leaseLeftSeconds) }),
+    ...(state === "mapped" && { reachable: reachReport(entry, reach) }),
     owners: owners.map(({ program, pid, uid, since, socket }) => ({
       program,
       pid,
@@ -72,4 +75,9 @@ export function reportOf({ protocol, port, state, reason, leaseLeftSeconds, owne
       byAdmin: isAdminOwner(socket),
     })),
   };
+}
+
+function reachReport(entry: PortEntry, reach: ReachCheck): NatbinderReach {
+  const { since, ...rest } = reach.of(entry);
+  return { ...rest, ...(since && { since: since.toISOString() }) };
 }

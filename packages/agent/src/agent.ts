@@ -11,6 +11,8 @@ import {
   type HostPort,
   IsthmusError,
   type LocalService,
+  type ProbeReport,
+  type ProbeRequest,
   parseServiceRef,
   type ServiceReport,
   type StatusReport,
@@ -477,6 +479,11 @@ export class Agent {
 
   revoke(fingerprint: string): Promise<void> {
     return this.#account.revoke(fingerprint);
+  }
+
+  /** A port of this host, as the ISB sees it from outside. @throws IsthmusError of the ISB */
+  async probe(request: ProbeRequest): Promise<ProbeReport> {
+    return this.#account.require().request("probe", request);
   }
 
   status(): StatusReport {

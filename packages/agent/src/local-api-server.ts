@@ -30,6 +30,7 @@ const STATUS: Partial<Record<Code, number>> = {
   "bad-message": 400,
   "invite-invalid": 400,
   "not-allowed": 403,
+  "probes-off": 403,
   "unknown-user": 404,
   "unknown-service": 404,
   "no-such-service": 404,
@@ -84,6 +85,7 @@ export function createLocalApi({ agent, logs, metrics, logger }: LocalApiOptions
       await agent.revoke(fingerprint);
       return {};
     },
+    probe: (request) => agent.probe(request),
     rotate: async () => ({ fingerprint: await agent.rotate() }),
   };
   for (const [name, call] of Object.entries(calls)) {

@@ -3,12 +3,13 @@ import { chmodSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSyn
 import { request } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { apiError, type LocalApiName, localApi } from "@isthmus/protocol";
+import { apiError, type LocalApiName, localApi, parseHostPort } from "@isthmus/protocol";
 import { createLogger, listenOnSocket } from "@isthmus/service";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { StateLock } from "../src/index.ts";
 import { temporaryFolder } from "./support/folder.ts";
 import { echoService, service } from "./support/local-service.ts";
+import { echo, tcpService } from "./support/programs.ts";
 import { ScriptedIsb } from "./support/scripted-isb.ts";
 import { turnsUntil } from "./support/turns.ts";
 import { call, read } from "./support/unix-http.ts";
@@ -49,6 +50,8 @@ describe("the local API", () => {
     expect(await ask(alice, "unsubscribe", { service: "echo@bob" })).toEqual({ status: 200 });
     expect(await ask(alice, "invite", {})).toMatchObject({ invite: expect.stringContaining("isthmus1:") });
     expect(await ask(alice, "devices")).toMatchObject({ devices: [{ name: "desk", self: true }] });
+    const { port } = parseHostPort(await tcpService(echo))!;
+    expect(await ask(alice, "probe", { port })).toMatchObject({ address: "127.0.0.1", outcome: "reachable" });
     expect(await ask(alice, "rotate")).toMatchObject({ status: 200, fingerprint: expect.any(String) });
     expect(await ask(bob, "withdraw", { name: "echo" })).toEqual({ status: 200 });
     const { fingerprint } = bob.agent.status().device;
@@ -140,6 +143,9 @@ describe("the local API", () => {
     ["trust", "of what is no service", { service: "nobody" }, 400, "bad-request", "nobody"],
     ["invite", "for too short a time", { lifetimeS: 1 }, 400, "bad-request", "lifetimeS"],
     ["revoke", "of nobody", {}, 400, "bad-request", "fingerprint"],
+    ["probe", "of no port", {}, 400, "bad-request", "port"],
+    ["probe", "at what is no address", { port: 8080, address: "example.org" }, 400, "bad-request", "address"],
+    ["probe", "", { port: 8080 }, 503, "not-logged-in", "isthmus login"],
     ["rotate", "", {}, 503, "not-logged-in", "isthmus login"],
   ])("refuses %s %s", async (name, _what, body, status, code, said) => {
     const daemon = await TestAgent.start();

@@ -64,6 +64,8 @@ export interface BindingOptions {
   reconcileMs?: number;
   /** Of those whose ports are mapped. @default 256 */
   mostSocketsPerUser?: number;
+  /** Ports have been mapped, or are not any more. */
+  onChange?: () => void;
   /** {@link Binding.held} has changed. */
   onHeldChange?: () => void;
   /** Addresses whose entries at the gateway are this host's. @default all of this host */
@@ -216,6 +218,7 @@ export class Binding {
       onChange: () => {
         this.#learnHolder(worker);
         this.#tidy(worker);
+        this.#options.onChange?.();
       },
     });
     this.#workers.set(name, worker);

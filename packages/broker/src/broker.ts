@@ -8,6 +8,7 @@ import { DaemonContext, type DaemonProtocol, type DaemonSession } from "./daemon
 import { Declarations } from "./daemon/declarations.ts";
 import { DeviceKeys } from "./daemon/device-keys.ts";
 import { daemonHandlers } from "./daemon/handlers.ts";
+import { PortProbes } from "./daemon/port-probes.ts";
 import { Presence } from "./daemon/presence.ts";
 import { Reachability } from "./daemon/reachability.ts";
 import { Directory } from "./directory/directory.ts";
@@ -81,6 +82,7 @@ export class Broker {
   readonly #negotiator: Negotiator;
   readonly #declarations: Declarations;
   readonly #reachability: Reachability;
+  readonly #portProbes: PortProbes;
   readonly #daemons: SessionServer<DaemonProtocol, DaemonContext>;
   readonly #istSessions: SessionServer<typeof isbIst, undefined>;
   readonly #listener: Server;
@@ -172,6 +174,13 @@ export class Broker {
       perAddress: rateOf(rates.probes_per_address),
       count: (outcome) => this.#metrics.probes.inc({ outcome }),
     });
+    this.#portProbes = new PortProbes({
+      isOff: options.isBehindProxy,
+      perDevice: rateOf(rates.port_probes_per_device),
+      perUser: rateOf(rates.port_probes_per_user),
+      perAddress: rateOf(rates.port_probes_per_address),
+      count: (outcome) => this.#metrics.portProbes.inc({ outcome }),
+    });
     const secure = options.certificate !== undefined || options.isBehindProxy;
     this.#origins = this.#createOrigins(options.port);
     const inviteTexts = new InviteTexts({
@@ -197,6 +206,7 @@ export class Broker {
         subscriptions: this.#subscriptions,
         pairs: this.#pairs,
         reachability: this.#reachability,
+        portProbes: this.#portProbes,
         deviceKeys,
         controlFrames: new ControlFrames({
           pairs: this.#pairs,
@@ -293,6 +303,7 @@ export class Broker {
     this.#timers = [];
     this.#negotiator.stop();
     this.#reachability.stop();
+    this.#portProbes.stop();
     const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
     await this.#gate?.close();
     this.#watchers.stop();

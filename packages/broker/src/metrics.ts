@@ -31,6 +31,7 @@ export class BrokerMetrics {
   readonly pushes: Counter<"outcome">;
   readonly controlFrames: Counter<"outcome">;
   readonly probes: Counter<"outcome">;
+  readonly portProbes: Counter<"outcome">;
   readonly store: Counter<"use" | "outcome">;
 
   constructor(metrics: Metrics, gauges: BrokerGauges) {
@@ -64,6 +65,11 @@ export class BrokerMetrics {
       "outcome",
     ]);
     this.probes = metrics.counter("probes_total", "Dials to leg ports: reachable, or why not", ["outcome"]);
+    this.portProbes = metrics.counter(
+      "port_probes_total",
+      "Ports that daemons had looked at from outside: what was found, or why it was refused",
+      ["outcome"],
+    );
     this.store = metrics.counter("store_operations_total", "Reads and writes of the store: ok, or a reason", [
       "use",
       "outcome",

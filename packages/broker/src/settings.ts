@@ -48,6 +48,9 @@ export const brokerSettings = z.object({
       control_frames: rate(50, 200, "control frames that one device sends through the ISB"),
       probes_per_device: rate(0.2, 5, "dials to one device's leg port"),
       probes_per_address: rate(2, 50, "dials to the leg ports of one address (an IPv6 /64)"),
+      port_probes_per_device: rate(0.1, 10, "dials to ports that one device asks about"),
+      port_probes_per_user: rate(0.5, 30, "dials to ports that one user asks about, all devices together"),
+      port_probes_per_address: rate(1, 50, "dials to ports that are asked about at one address (an IPv6 /64)"),
     })
     .prefault({}),
   allocation: z

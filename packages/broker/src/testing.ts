@@ -18,6 +18,9 @@ const SETTINGS = brokerSettings.parse({
     control_frames: FREE,
     probes_per_device: FREE,
     probes_per_address: FREE,
+    port_probes_per_device: FREE,
+    port_probes_per_user: FREE,
+    port_probes_per_address: FREE,
   },
 });
 

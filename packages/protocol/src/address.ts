@@ -39,6 +39,12 @@ export const hostPort = z
 
 export const port = z.int().min(1).max(65535);
 
+export const ipAddress = z
+  .string()
+  .max(45)
+  .refine((text) => isIP(text) !== 0, "not an IP address")
+  .meta({ description: "IPv4 or IPv6 address" });
+
 /**
  * One text for one address: IPv4-mapped IPv6 becomes IPv4, a scope id is dropped, hexadecimal is lower case. Addresses
  * that a socket reports are otherwise canonical already.

@@ -47,6 +47,7 @@ export const CODES = {
   "no-such-subscription": { retry: false, text: "there is no such subscription" },
   "no-such-service": { retry: false, text: "this device provides no service of that name" },
   "port-taken": { retry: false, text: "the local port is in use" },
+  "probes-off": { retry: false, text: "this ISB probes no ports: it does not see where its sessions come from" },
 
   // Negotiation, keys and grants
   "peer-key-changed": { retry: false, text: "the peer's key is not the pinned one" },

@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { hostPort, port } from "./address.ts";
+import { hostPort, ipAddress, port } from "./address.ts";
 import { allocationOffer } from "./allocation.ts";
 import { base64url, base64urlUpTo, ed25519PublicKey, ed25519Signature, fingerprint, hexId } from "./bytes.ts";
-import { channel, directoryEntry, serviceSpec } from "./catalog.ts";
+import { channel, directoryEntry, serviceSpec, transport } from "./catalog.ts";
 import { code, requestId, type SessionInterface } from "./envelope.ts";
 import { grantText } from "./grant.ts";
 import { LIMITS } from "./limits.ts";
@@ -56,6 +56,26 @@ const heldSubscription = z.object({
   grant: grantText,
   allocation: z.object({ ist: ed25519PublicKey, id: hexId }).optional().meta({ description: "where it lives" }),
 });
+
+/** Which port is to be looked at, from outside. */
+export const probeRequest = z.object({
+  proto: transport.default("tcp"),
+  port,
+  address: ipAddress
+    .optional()
+    .meta({ description: "where the port is thought to be; seen at another address, nothing is dialled" }),
+});
+export type ProbeRequest = z.infer<typeof probeRequest>;
+
+/** What the ISB has found. */
+export const probeReport = z.object({
+  address: ipAddress.meta({ description: "where the ISB sees the daemon: the only address that it dials" }),
+  outcome: z.enum(["reachable", "refused", "timeout", "unreachable", "other-address", "unprovable"]).meta({
+    description:
+      "refused: something there turns connections away; timeout: nothing answers; unreachable: the network has no way there; other-address: not dialled, since the daemon is seen elsewhere; unprovable: not tried, since nobody answers datagrams",
+  }),
+});
+export type ProbeReport = z.infer<typeof probeReport>;
 
 const outcome = z.object({
   code: code.optional().meta({ description: "why it is refused; none where it is accepted" }),
@@ -182,6 +202,12 @@ export const isbDaemon = {
       },
       /** Takes over a service name that another device of the same user owns. */
       take: { request: z.object({ name }), reply: empty },
+      /**
+       * Whether a TCP port of the daemon's own address, as the ISB sees it, takes connections. The ISB makes one and
+       * ends it at once: it sends nothing, reads nothing, and dials no other address. Ports below 1024, but for 443, are
+       * refused with `bad-request`.
+       */
+      probe: { request: probeRequest, reply: probeReport },
     },
     events: {
       /** The nonce that arrived at the leg port: proof that the ISB's dial reached this daemon. */

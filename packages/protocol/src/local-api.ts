@@ -3,7 +3,7 @@ import { hostPort } from "./address.ts";
 import { hexId } from "./bytes.ts";
 import { allowList, channel, directoryEntry, transport } from "./catalog.ts";
 import { code } from "./envelope.ts";
-import { subscriptionId } from "./isb-daemon.ts";
+import { probeReport, probeRequest, subscriptionId } from "./isb-daemon.ts";
 import { LIMITS } from "./limits.ts";
 import { name } from "./names.ts";
 
@@ -234,6 +234,8 @@ export const localApi = {
     }),
   },
   revoke: { method: "POST", path: "/v1/devices/revoke", body: z.object({ fingerprint: z.string() }), reply: none },
+  /** Asks the ISB whether a port of this host can be reached from outside. */
+  probe: { method: "POST", path: "/v1/probe", body: probeRequest, reply: probeReport },
   rotate: { method: "POST", path: "/v1/keys/rotate", body: none, reply: z.object({ fingerprint: z.string() }) },
   /** Streams of JSON lines; the reply is the schema of one line. */
   watch: {

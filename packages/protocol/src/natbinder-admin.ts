@@ -12,6 +12,18 @@ export const natbinderOwner = z.object({
   byAdmin: z.boolean(),
 });
 
+/** Whether the world gets through a mapping, as far as it can be known. */
+export const natbinderReach = z.object({
+  state: z.enum(["yes", "no", "unknown"]),
+  /** A word for programs. */
+  reason: z.string(),
+  /** The same in a sentence, with addresses. */
+  message: z.string(),
+  /** When it was found out; absent before that. */
+  since: z.string().optional(),
+});
+export type NatbinderReach = z.infer<typeof natbinderReach>;
+
 /** A port that ought to be mapped, and how that fares. */
 export const natbinderPort = z.object({
   protocol: transport,
@@ -22,6 +34,8 @@ export const natbinderPort = z.object({
   /** Of the newest failure. */
   reason: z.string().optional(),
   leaseLeftS: z.number().optional(),
+  /** Of a port that is mapped. */
+  reachable: natbinderReach.optional(),
   owners: z.array(natbinderOwner),
 });
 export type NatbinderPort = z.infer<typeof natbinderPort>;

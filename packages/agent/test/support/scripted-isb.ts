@@ -165,6 +165,7 @@ export class ScriptedIsb {
         revoke: log("revoke", nothing),
         rotate: log("rotate", (session: DaemonSession) => this.onRotate(session)),
         take: log("take", nothing),
+        probe: log("probe", () => ({ address: "192.0.2.1", outcome: "reachable" as const })),
       },
       events: { probed: () => undefined },
       // Control frames that there is no better way for: the provider is not there to read them.

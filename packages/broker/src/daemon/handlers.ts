@@ -15,6 +15,7 @@ import type { ControlFrames } from "./control-frames.ts";
 import type { DaemonSession, FindDaemon } from "./daemon-session.ts";
 import type { Declarations } from "./declarations.ts";
 import type { DeviceKeys } from "./device-keys.ts";
+import type { PortProbes } from "./port-probes.ts";
 import type { Presence } from "./presence.ts";
 import type { Reachability } from "./reachability.ts";
 
@@ -28,6 +29,7 @@ export interface DaemonParts {
   subscriptions: Subscriptions;
   pairs: Pairs;
   reachability: Reachability;
+  portProbes: PortProbes;
   deviceKeys: DeviceKeys;
   controlFrames: ControlFrames;
   inviteTexts: InviteTexts;
@@ -133,6 +135,8 @@ export function daemonHandlers(parts: DaemonParts): Handlers<(typeof isbDaemon)[
         await parts.declarations.takeOver(session, name);
         return {};
       },
+
+      probe: (session, body) => parts.portProbes.probe(session, body),
     },
     events: { probed: (session, { nonce }) => parts.reachability.probed(session, nonce) },
     binary: (session, bytes) => parts.controlFrames.receive(session, bytes),

@@ -12,6 +12,9 @@ const FREE_RATES = {
   control_frames: FREE,
   probes_per_device: FREE,
   probes_per_address: FREE,
+  port_probes_per_device: FREE,
+  port_probes_per_user: FREE,
+  port_probes_per_address: FREE,
 };
 
 /** Settings without limits of rate, but for those that a test is about. */

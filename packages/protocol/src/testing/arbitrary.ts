@@ -140,6 +140,7 @@ function textForms(def: Def): fc.Arbitrary<string>[] {
   const patterns = checksOf(def).flatMap(({ pattern }) => (pattern ? [pattern] : []));
   return [
     HOST_PORT,
+    fc.oneof(fc.ipV4(), fc.ipV6()),
     fc.tuple(fc.constantFrom("ws", "wss"), HOST_PORT).map(([scheme, address]) => `${scheme}://${address}`),
     fc
       .uint8Array({ minLength: Math.floor((minLength * 3) / 4), maxLength: Math.floor((longest * 3) / 4) })

@@ -25,13 +25,20 @@ export interface ApiCall<R extends z.ZodType> {
   reply: R;
 }
 
+export interface AskOptions {
+  /** What the answer may take beyond what an answer takes. @default 0 */
+  waitMs?: number;
+  /** Gives up. */
+  signal?: AbortSignal;
+}
+
 /** Who is talked to. */
 export interface ApiServer {
   /** What it is called in errors. */
   name: string;
   /** What starts it. */
   program: string;
-  /** The folder of its socket is the system's, whoever it runs as. */
+  /** The folder of its socket may be another's: the system's, or one that the host's owner has named. */
   isSystem: boolean;
 }
 
@@ -49,9 +56,10 @@ export class ApiClient {
   async ask<R extends z.ZodType>(
     { method, path, reply }: ApiCall<R>,
     body: unknown,
-    options: { waitMs?: number } = {},
+    options: AskOptions = {},
   ): Promise<z.infer<R>> {
-    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS + (options.waitMs ?? 0));
+    const late = AbortSignal.timeout(ANSWER_TIMEOUT_MS + (options.waitMs ?? 0));
+    const signal = options.signal ? AbortSignal.any([late, options.signal]) : late;
     const response = await this.#send(method, path, method === "GET" ? undefined : JSON.stringify(body), signal);
     const text = await readText(response).catch((error: Error) => {
       throw this.#connectError(error, signal);
@@ -143,15 +151,15 @@ export class ApiClient {
 
 /** The daemon's local API. */
 export class DaemonClient extends ApiClient {
-  constructor(socket: string) {
-    super(socket, { name: "daemon", program: "isthmus-daemon", isSystem: false });
+  constructor(socket: string, { isSystem = false }: Partial<Pick<ApiServer, "isSystem">> = {}) {
+    super(socket, { name: "daemon", program: "isthmus-daemon", isSystem });
   }
 
   /** @throws IsthmusError as of {@link ask} */
   async call<N extends Exclude<LocalApiName, "watch" | "logs">>(
     name: N,
     body: LocalApiInput<N>,
-    options: { waitMs?: number } = {},
+    options: AskOptions = {},
   ): Promise<LocalApiReply<N>> {
     return (await this.ask(localApi[name], body, options)) as LocalApiReply<N>;
   }
