@@ -5,6 +5,8 @@ import { type OpenSocket, type ShownSocket, SocketWatch } from "@isthmus/native/
 import { HAND_OVER_MS } from "./sweep.ts";
 
 const IPPROTO_MPTCP = 262;
+/** Ends that come within that time are looked after together: a list of all sockets is dear. */
+const GATHER_MS = 20;
 /** More than can end while one bind is on its way. */
 const MOST_GONE = 4096;
 /** Before the cookie of a socket of MPTCP, whose end is not told: its own TCP sockets are, which have other cookies. */
@@ -37,6 +39,8 @@ export class OpenSockets {
   readonly #mptcp = new Map<number, Set<string>>();
   /** The last ones, the oldest first. */
   readonly #gone = new Set<string>();
+  /** Of a list that is not begun yet. */
+  #listening: Promise<Set<number>> | undefined;
 
   /** @throws Error where the kernel does not tell */
   constructor(options: OpenSocketsOptions) {
@@ -96,9 +100,9 @@ export class OpenSockets {
   async #lookAfterMptcp(port: number): Promise<void> {
     const owners = [...(this.#mptcp.get(port) ?? [])];
     try {
-      if (await this.#isListenedAt(port)) return;
+      if ((await this.#listenedPorts()).has(port)) return;
       await sleep(HAND_OVER_MS, undefined, { ref: false });
-      if (await this.#isListenedAt(port)) return;
+      if ((await this.#listenedPorts()).has(port)) return;
     } catch {
       this.#options.onMissed();
       return;
@@ -113,9 +117,16 @@ export class OpenSockets {
     this.#options.onClosed(owner);
   }
 
-  async #isListenedAt(port: number): Promise<boolean> {
-    const sockets = await this.#watch.open("tcp");
-    return sockets.some((socket) => socket.port === port && !socket.isConnected);
+  /** Ports of TCP at which somebody listens, or is about to, as they are after this call. */
+  #listenedPorts(): Promise<Set<number>> {
+    this.#listening ??= this.#listListened();
+    return this.#listening;
+  }
+
+  async #listListened(): Promise<Set<number>> {
+    await sleep(GATHER_MS, undefined, { ref: false });
+    this.#listening = undefined;
+    return new Set((await this.#watch.open("tcp", { unconnected: true })).map(({ port }) => port));
   }
 }
 

@@ -9,8 +9,12 @@ const SOCK_DIAG_BY_FAMILY = 20;
 const DESTROY_GROUPS = [1, 2, 3, 4];
 const [AF_INET, AF_INET6] = [2, 10];
 const [IPPROTO_TCP, IPPROTO_UDP] = [6, 17];
-/** All of them, also 13 (bound and nothing else), which kernels before 6.8 do not know. */
-const ALL_STATES = 0xffff_ffff;
+const [TCP_TIME_WAIT, TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV] = [6, 7, 10, 12];
+/** Bound and nothing else. Kernels before 6.8 do not know it. */
+const TCP_BOUND_INACTIVE = 13;
+/** Those that a program has: neither what is left of connections nor what may become one. There can be very many of these. */
+const ALL_STATES = ~((1 << TCP_TIME_WAIT) | (1 << TCP_NEW_SYN_RECV));
+const UNCONNECTED_STATES = (1 << TCP_CLOSE) | (1 << TCP_LISTEN) | (1 << TCP_BOUND_INACTIVE);
 /** struct inet_diag_req_v2. */
 const REQUEST_BYTES = 56;
 /** Offsets in struct inet_diag_msg, which attributes follow. The cookie is in two halves, the lower first. */
@@ -23,7 +27,6 @@ const UID_AT = 64;
 const INODE_AT = 68;
 const LEAST_MESSAGE_BYTES = 72;
 const INET_DIAG_SKV6ONLY = 11;
-const [TCP_CLOSE, TCP_LISTEN] = [7, 10];
 /** A host that closes many connections: as many ends must wait until they are read. */
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 
@@ -69,17 +72,18 @@ export class SocketWatch {
   }
 
   /**
-   * Every TCP and UDP socket there is. Before Linux 6.8 TCP sockets that are bound, and neither listen nor are connected,
-   * are not among them.
+   * Every TCP or UDP socket there is, or those alone that are not connected. Before Linux 6.8 TCP sockets that are bound,
+   * and neither listen nor are connected, are not among them.
    * @throws NetlinkError
    */
-  async open(protocol: "tcp" | "udp"): Promise<OpenSocket[]> {
+  async open(protocol: "tcp" | "udp", { unconnected = false } = {}): Promise<OpenSocket[]> {
+    const states = unconnected ? UNCONNECTED_STATES : ALL_STATES;
     const sockets: OpenSocket[] = [];
     for (const family of [AF_INET, AF_INET6]) {
       await this.#questions.dump({
         type: SOCK_DIAG_BY_FAMILY,
         name: `${protocol} sockets`,
-        message: dumpRequest(family, protocol === "tcp" ? IPPROTO_TCP : IPPROTO_UDP),
+        message: dumpRequest(family, protocol === "tcp" ? IPPROTO_TCP : IPPROTO_UDP, states),
         onReply: (message) => {
           const socket = readSocket(message);
           if (socket) sockets.push(socket);
@@ -95,11 +99,11 @@ export class SocketWatch {
   }
 }
 
-function dumpRequest(family: number, protocol: number): Uint8Array {
+function dumpRequest(family: number, protocol: number, states: number): Uint8Array {
   const message = new Uint8Array(HEADER_BYTES + REQUEST_BYTES);
   message[HEADER_BYTES] = family;
   message[HEADER_BYTES + 1] = protocol;
-  viewOf(message).setUint32(HEADER_BYTES + 4, ALL_STATES, LITTLE_ENDIAN);
+  viewOf(message).setUint32(HEADER_BYTES + 4, states, LITTLE_ENDIAN);
   return message;
 }
 
