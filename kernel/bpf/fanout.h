@@ -63,6 +63,10 @@ static __always_inline bool ist_fanout_restore(struct __sk_buff *skb,
 	if (v6 ? bpf_skb_store_bytes(skb, 0, scratch->head, ETH_HLEN + 40, 0) :
 		 bpf_skb_store_bytes(skb, 0, scratch->head, ETH_HLEN + 20, 0))
 		return false;
+	if (v6 && packet->fragment &&
+	    bpf_skb_store_bytes(skb, ETH_HLEN + 40,
+				scratch->head + ETH_HLEN + 40, 8, 0))
+		return false;
 	back->local_port = packet->tuple.remote_port;
 	back->remote_port = packet->tuple.local_port;
 	back->proto = IPPROTO_UDP;
@@ -114,8 +118,9 @@ static __noinline int ist_fanout_send(struct __sk_buff *skb,
 	slots = cell->slots;
 	if (!slots)
 		return TC_ACT_SHOT;
+	/* Eight more: of a fragment they are a header, too. */
 	if (packet->v6 ?
-	    bpf_skb_load_bytes(skb, 0, scratch->head, ETH_HLEN + 40) :
+	    bpf_skb_load_bytes(skb, 0, scratch->head, ETH_HLEN + 40 + 8) :
 	    bpf_skb_load_bytes(skb, 0, scratch->head, ETH_HLEN + 20))
 		return ist_drop(IST_REASON_MALFORMED);
 	fanout = &scratch->fanout;

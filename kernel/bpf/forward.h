@@ -278,6 +278,34 @@ static __always_inline bool ist_udp_unsummed(struct __sk_buff *skb,
 	       !check;
 }
 
+/*
+ * Receivers of a fan-out that have one address would take the fragments of
+ * theirs for those of one datagram.
+ */
+static __always_inline bool ist_fragment_rename(struct __sk_buff *skb, bool v6,
+						__u32 slot)
+{
+	__u16 before, after;
+	__u32 id;
+
+	if (v6) {
+		const __u32 at = ETH_HLEN + sizeof(struct ipv6hdr) +
+				 offsetof(struct ist_fragment_header, id);
+
+		if (bpf_skb_load_bytes(skb, at, &id, sizeof(id)))
+			return false;
+		id += slot * 0x9e3779b1;
+		return !bpf_skb_store_bytes(skb, at, &id, sizeof(id), 0);
+	}
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + 4, &before, sizeof(before)))
+		return false;
+	after = before + slot * 0x9e37;
+	return !bpf_skb_store_bytes(skb, ETH_HLEN + 4, &after, sizeof(after),
+				    0) &&
+	       !bpf_l3_csum_replace(skb, ETH_HLEN + 10, before, after,
+				    sizeof(after));
+}
+
 /* Sends a frame that is ready on its way to a leg's remote end. */
 static __always_inline int ist_send(struct __sk_buff *skb,
 				    const struct ist_bpf_leg *leg, bool resolve)
@@ -339,6 +367,9 @@ static __always_inline int ist_forward(struct __sk_buff *skb,
 	if (!ist_rewrite_ip(skb, v6, &out->tuple) ||
 	    (packet->fragment != IST_LATER_FRAGMENT &&
 	     !ist_rewrite_l4(skb, l4, &out->tuple, &in->plan)))
+		return ist_drop(IST_REASON_MALFORMED);
+	if (packet->fragment && !side && splice->mode == IST_MODE_FANOUT &&
+	    !ist_fragment_rename(skb, v6, splice->slot))
 		return ist_drop(IST_REASON_MALFORMED);
 	packet->form = IST_AS_IT_GOES;
 	return packet->copied ? ist_send_copy(skb, out) :

@@ -182,7 +182,7 @@ struct ist_scratch {
 	__u8 options[IST_TCP_OPTIONS_BUFFER];
 	__u8 ip[40];
 	/* Of a frame that is copied, as it came. */
-	__u8 head[ETH_HLEN + 40];
+	__u8 head[ETH_HLEN + 40 + 8];
 	__u8 before[IST_TCP_HEADER_BYTES + IST_TCP_OPTIONS_BUFFER];
 	__u8 after[48];
 	struct ist_tuple quoted;

@@ -1,11 +1,11 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { createSocket } from "node:dgram";
+import { createSocket, type Socket, type SocketType } from "node:dgram";
 import { once } from "node:events";
 import { sourcePrefix } from "@isthmus/protocol";
 import { silentLogger } from "@isthmus/service";
-import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
-import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath } from "../src/index.ts";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
+import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath, type FanoutCell } from "../src/index.ts";
 import { EventLog, loopbackHosts, TestDatagrams, type TestHost } from "../src/testing.ts";
 
 /** What passes on a device as narrow as Ethernet. */
@@ -17,15 +17,17 @@ const apart6: readonly [TestHost, TestHost] = [
   {
     ...sides6![1],
     address: SECOND6,
-    bind: async () => {
-      const socket = createSocket("udp6");
-      socket.bind(0, SECOND6);
-      await once(socket, "listening");
-      return socket;
-    },
+    bind: () => bound("udp6", SECOND6),
   },
 ];
 const LIMITS = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 10_000 };
+
+async function bound(type: SocketType, address: string): Promise<Socket> {
+  const socket = createSocket(type);
+  socket.bind(0, address);
+  await once(socket, "listening");
+  return socket;
+}
 
 beforeAll(() => {
   execFileSync("ip", ["link", "set", "lo", "mtu", "1500"]);
@@ -73,6 +75,87 @@ it.each([
   }
   expect((await dataPath.stats()).dropped).toEqual({ early: 1 });
   await dataPath.release(allocation, "released");
+});
+
+describe("a fan-out", () => {
+  const ALLOCATION = "00000000000000fa";
+  /** Not of 127.0.0.0/8, which is refused from packets to groups, and from those that have lost their route. */
+  const [SOURCE, RECEIVER, GROUP] = ["10.99.0.1", "10.99.0.2", "239.255.0.1"] as const;
+  const source: TestHost = { ...sides[0], address: SOURCE, ist: SOURCE, bind: () => bound("udp4", SOURCE) };
+  const receiver: TestHost = { ...sides[1], address: RECEIVER, ist: SOURCE, bind: () => bound("udp4", RECEIVER) };
+
+  beforeAll(() => {
+    for (const address of [SOURCE, RECEIVER]) execFileSync("ip", ["addr", "add", `${address}/32`, "dev", "lo"]);
+    // A change of the family takes the route from a packet, which then looks as if it came from outside.
+    execFileSync("sysctl", ["-qw", "net.ipv4.conf.lo.accept_local=1"]);
+  });
+
+  afterAll(() => {
+    for (const address of [SOURCE, RECEIVER]) execFileSync("ip", ["addr", "del", `${address}/32`, "dev", "lo"]);
+    execFileSync("sysctl", ["-qw", "net.ipv4.conf.lo.accept_local=0"]);
+  });
+
+  /** A fan-out with its source, which has sent one datagram. */
+  async function started(fanout: FanoutCell, receivers: readonly TestHost[]) {
+    const { dataPath, events } = await opened();
+    const prefixes = receivers.map(({ address }) => sourcePrefix(address));
+    const [cell] = await dataPath.allocate({
+      allocation: ALLOCATION,
+      cells: [{ cell: 0, fanout }],
+      sources: [[sourcePrefix(SOURCE)], prefixes],
+      limits: LIMITS,
+    });
+    const { ports } = cell!;
+    onTestFinished(() => dataPath.release(ALLOCATION, "released"));
+    const socket = await TestDatagrams.on(source);
+    await socket.send(ports[0], "hello");
+    await events.next({ event: "half" });
+    const joined: TestDatagrams[] = [];
+    for (const host of receivers) {
+      const each = await TestDatagrams.on(host);
+      await each.send(ports[1], "hello");
+      expect((await socket.next()).toString()).toBe("hello");
+      joined.push(each);
+    }
+    onTestFinished(() => [socket, ...joined].forEach((each) => void each.close()));
+    return { dataPath, ports, socket, joined };
+  }
+
+  it.each([
+    ["of one family, in fragments too", [receiver, receiver, receiver], [0, 1, 1400, 1473, 6000, 32_000]],
+    ["of both families", [receiver, apart6[1], receiver, apart6[1]], [0, 1, 333, 1400]],
+  ] as const)("brings datagrams to receivers %s", async (_, hosts, sizes) => {
+    const { dataPath, ports, socket, joined } = await started({ receivers: 8 }, hosts);
+    for (const size of sizes) {
+      // The turn to get the frame itself goes round: each size more than once.
+      for (let n = 0; n < 8; n++) {
+        const sent = randomBytes(size);
+        await socket.send(ports[0], sent);
+        for (const each of joined) expect(await each.next()).toEqual(sent);
+      }
+    }
+    expect([socket, ...joined].map(({ waiting }) => waiting)).toEqual([0, ...joined.map(() => 0)]);
+    expect((await dataPath.stats()).dropped).toEqual({});
+  });
+
+  it("brings them to a group as well, whose members need not ask", async () => {
+    const member = createSocket({ type: "udp4", reuseAddr: true });
+    onTestFinished(() => void member.close());
+    member.bind(7000, GROUP);
+    await once(member, "listening");
+    execFileSync("ip", ["link", "set", "lo", "multicast", "on"]);
+    member.addMembership(GROUP, SOURCE);
+    const received: string[] = [];
+    member.on("message", (message, { address }) => received.push(`${address} ${message}`));
+
+    const group = { host: GROUP, port: 7000, ifindex: 1 };
+    const { dataPath, ports, socket, joined } = await started({ receivers: 1, group }, [receiver]);
+    await socket.send(ports[0], "to all");
+    expect((await joined[0]!.next()).toString()).toBe("to all");
+    await vi.waitFor(() => expect(received).toEqual([`${SOURCE} hello`, `${SOURCE} to all`]), 10_000);
+    const [allocation] = await dataPath.dump();
+    expect(allocation!.splices.map(({ sources }) => sources[1].host).sort()).toEqual([RECEIVER, GROUP]);
+  });
 });
 
 /** How often this host has sent a SYN again. */

@@ -146,6 +146,7 @@ class SurvivingDataPath extends UserspaceDataPath {
       silentDrop: false,
       survivesRestart: true,
       pure: false,
+      fanout: false,
       udp: true,
       ipv6: true,
     } as const;

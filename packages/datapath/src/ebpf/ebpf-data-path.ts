@@ -17,13 +17,14 @@ import type {
 } from "../data-path.ts";
 import { HostLock } from "../host-lock.ts";
 import { CellPool } from "../kernel/cell-pool.ts";
+import { ipBytes } from "../kernel/ip-bytes.ts";
 import { KernelCounters } from "../kernel/kernel-counters.ts";
 import { Listeners } from "../kernel/listeners.ts";
 import { SpliceEvents } from "../kernel/splice-events.ts";
 import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translation.ts";
 import { endOf, nextSynAck } from "./ageing.ts";
 import { Deadlines } from "./deadlines.ts";
-import { type Interface, Interfaces } from "./interfaces.ts";
+import { type Interface, Interfaces, type Route } from "./interfaces.ts";
 import { type LiveSplice, LiveSplices } from "./live-splices.ts";
 import {
   type AllocationSettings,
@@ -150,10 +151,11 @@ export class EbpfDataPath implements DataPath {
     };
     this.#allocations.set(allocation, known);
     try {
-      await this.#pool.with(cells, isPortTaken, (opened) => {
+      await this.#pool.with(cells, isPortTaken, async (opened) => {
+        const routes = await this.#routes(opened);
         this.#maps.setAllocation(known.id, known.settings);
         this.#setSources(known, sources);
-        this.#addCells(known, opened);
+        this.#addCells(known, opened, routes);
       });
     } catch (error) {
       this.#allocations.delete(allocation);
@@ -170,7 +172,9 @@ export class EbpfDataPath implements DataPath {
     const added = cells?.filter(({ cell }) => !known.cells.has(cell)) ?? [];
     const removed = cells ? sorted(known).filter(({ cell }) => !cells.some((each) => each.cell === cell)) : [];
     try {
-      await this.#pool.with(added, isPortTaken, (opened) => this.#addCells(known, opened));
+      await this.#pool.with(added, isPortTaken, async (opened) => {
+        this.#addCells(known, opened, await this.#routes(opened));
+      });
       if (sources) this.#setSources(known, sources);
       if (limits) this.#limit(known, { ...limits, udpIdleMs: this.#udpIdleMs });
     } catch (error) {
@@ -483,12 +487,23 @@ export class EbpfDataPath implements DataPath {
     known.sources = wanted;
   }
 
+  /** To the groups of these cells, by their number. */
+  async #routes(cells: readonly CellPorts[]): Promise<Map<number, Route>> {
+    const routes = new Map<number, Route>();
+    for (const { cell, fanout } of cells) {
+      if (!fanout?.group) continue;
+      const { host, ifindex = 0 } = fanout.group;
+      routes.set(cell, await this.#interfaces.route(ipBytes(host), ifindex));
+    }
+    return routes;
+  }
+
   /** All of them or none. */
-  #addCells(known: Known, cells: readonly CellPorts[]): void {
+  #addCells(known: Known, cells: readonly CellPorts[], routes: ReadonlyMap<number, Route>): void {
     const added: CellPorts[] = [];
     try {
       for (const cell of cells) {
-        this.#maps.addCell(known.id, cell);
+        this.#maps.addCell(known.id, cell, routes.get(cell.cell));
         added.push(cell);
       }
     } catch (error) {

@@ -11,6 +11,7 @@ import {
 const NETLINK_ROUTE = 0;
 const RTM_GETLINK = 18;
 const RTM_GETADDR = 22;
+const RTM_GETROUTE = 26;
 const RTM_GETTFILTER = 46;
 const RTNLGRP_LINK = 1;
 const RTNLGRP_TC = 4;
@@ -18,16 +19,23 @@ const RTNLGRP_IPV4_IFADDR = 5;
 const RTNLGRP_IPV6_IFADDR = 9;
 const IFINFOMSG_BYTES = 16;
 const IFADDRMSG_BYTES = 8;
+const RTMSG_BYTES = 12;
 const TCMSG_BYTES = 20;
+const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MASTER = 10;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_PREFSRC = 7;
 const TCA_OPTIONS = 2;
 const TCA_BPF_ID = 11;
 /** linux/if_arp.h */
 const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
+const AF_INET = 2;
+const AF_INET6 = 10;
 /** The ingress side of clsact. */
 const INGRESS = 0xffff_fff2;
 /** Whoever sets up a host changes much at once. */
@@ -44,6 +52,15 @@ export interface Filter {
   readonly priority: number;
   /** Of a BPF program. */
   readonly programId?: number;
+}
+
+/** How packets get to an address. */
+export interface Route {
+  readonly ifindex: number;
+  /** Our address, of the same family. */
+  readonly source: Uint8Array;
+  /** The hardware address of the interface, 6 bytes. */
+  readonly hardware: Uint8Array;
 }
 
 /** The interfaces of the network namespace that this process is in, with their addresses and filters. */
@@ -108,10 +125,44 @@ export class Interfaces {
     return found;
   }
 
+  /** @param ifindex by this interface, where it is not 0. @throws NetlinkError */
+  async route(to: Uint8Array, ifindex: number): Promise<Route> {
+    const question = new AttributeWriter(HEADER_BYTES + RTMSG_BYTES);
+    question.put(RTA_DST, to);
+    if (ifindex > 0) question.putU32(RTA_OIF, ifindex);
+    const head = viewBehindHeader(question.bytes);
+    head.setUint8(0, to.length === 4 ? AF_INET : AF_INET6);
+    head.setUint8(1, 8 * to.length);
+    const found = await this.#ask("a route", RTM_GETROUTE, question.bytes, RTMSG_BYTES);
+    const by = Buffer.from(found.get(RTA_OIF) ?? [0, 0, 0, 0]).readUInt32LE();
+    const { bytes } = new AttributeWriter(HEADER_BYTES + IFINFOMSG_BYTES);
+    viewBehindHeader(bytes).setInt32(4, by, true);
+    const link = await this.#ask("an interface", RTM_GETLINK, bytes, IFINFOMSG_BYTES);
+    return {
+      ifindex: by,
+      source: found.get(RTA_PREFSRC) ?? new Uint8Array(to.length),
+      hardware: link.get(IFLA_ADDRESS) ?? new Uint8Array(6),
+    };
+  }
+
   close(): void {
     clearTimeout(this.#settling);
     this.#socket.close();
     this.#events.close();
+  }
+
+  /** The attributes of the answer. */
+  async #ask(name: string, type: number, message: Uint8Array, headBytes: number): Promise<Map<number, Uint8Array>> {
+    let answer = new Map<number, Uint8Array>();
+    await this.#socket.request({
+      name,
+      type,
+      message,
+      onReply: ({ payload }) => {
+        answer = attributesOf(Uint8Array.from(payload.subarray(headBytes)));
+      },
+    });
+    return answer;
   }
 
   async #dump(
@@ -122,7 +173,7 @@ export class Interfaces {
     prepare: (view: DataView) => void = () => undefined,
   ): Promise<void> {
     const { bytes: message } = new AttributeWriter(HEADER_BYTES + headBytes);
-    prepare(new DataView(message.buffer, message.byteOffset + HEADER_BYTES, headBytes));
+    prepare(viewBehindHeader(message));
     await this.#socket.dump({
       name,
       type,
@@ -133,6 +184,10 @@ export class Interfaces {
       },
     });
   }
+}
+
+function viewBehindHeader({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
+  return new DataView(buffer, byteOffset + HEADER_BYTES, byteLength - HEADER_BYTES);
 }
 
 function attributesOf(bytes: Uint8Array): Map<number, Uint8Array> {

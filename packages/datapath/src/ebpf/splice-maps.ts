@@ -1,8 +1,9 @@
 import { EEXIST, type Shape, type SpliceObject } from "@isthmus/native/bpf";
 import { IST_FAMILY, type IstHalf, type IstReason, type IstSplice, type IstStats } from "@isthmus/native/netlink";
 import { type AllocationLimits, IsthmusError, type Side } from "@isthmus/protocol";
-import type { CellPorts, ExpectedSources } from "../data-path.ts";
+import type { CellPorts, ExpectedSources, FanoutGroup } from "../data-path.ts";
 import { ipBytes, ipText } from "../kernel/ip-bytes.ts";
+import type { Route } from "./interfaces.ts";
 
 const { mode: MODES, state: STATES, reason: REASONS } = IST_FAMILY.enums;
 const ONLY = new Uint8Array(4);
@@ -169,12 +170,16 @@ export class SpliceMaps {
     return found;
   }
 
-  /** @throws BpfError; `EEXIST` when a port is another cell's */
-  addCell(alloc: bigint, { cell, ports, pure, fanout }: CellPorts): void {
+  /**
+   * @param route to the group of a fan-out, if it has one
+   * @throws BpfError; `EEXIST` when a port is another cell's
+   */
+  addCell(alloc: bigint, { cell, ports, pure, fanout }: CellPorts, route?: Route): void {
     const { cell: shape } = this.#shapes;
     const value = shape.blank();
     shape.setNumber(value, "mode", MODES.indexOf(fanout ? "fanout" : pure ? "pure" : "passive"));
     shape.setNumber(value, "receivers", fanout?.receivers ?? 0);
+    if (fanout?.group && route) this.#setGroup(value, fanout.group, ports[1], route);
     shape.part(value, "port").writeUInt16LE(ports[0], 0);
     shape.part(value, "port").writeUInt16LE(ports[1], 2);
     this.#object.set("ist_cells", this.#cellKey(alloc, cell), value);
@@ -256,10 +261,38 @@ export class SpliceMaps {
   #kindOf(value: Buffer, ports: readonly [number, number]): Pick<CellPorts, "pure" | "fanout"> {
     const { cell: shape } = this.#shapes;
     const mode = MODES[shape.number(value, "mode")];
-    if (mode === "fanout") return { fanout: { receivers: shape.number(value, "receivers") } };
+    if (mode === "fanout") {
+      const group = this.#groupOf(value);
+      return { fanout: { receivers: shape.number(value, "receivers"), ...(group ? { group } : {}) } };
+    }
     if (mode !== "pure") return {};
     const learns = ports[1] === 0 ? 0 : ports[0] === 0 ? 1 : undefined;
     return { pure: learns === undefined ? {} : { learns } };
+  }
+
+  /** The group waits at side 1, with the way to it, until there is a source. */
+  #setGroup(value: Buffer, { host, port }: FanoutGroup, local: number, { ifindex, source, hardware }: Route): void {
+    const { cell: shape } = this.#shapes;
+    const address = ipBytes(host);
+    shape.setNumber(value, `${GROUP}.half.waiting`, 1);
+    shape.setPart(value, `${GROUP}.half.tuple.remote.word`, mapped(address));
+    shape.setPart(value, `${GROUP}.half.tuple.local.word`, mapped(source));
+    shape.part(value, `${GROUP}.half.tuple.remote_port`).writeUInt16BE(port);
+    shape.part(value, `${GROUP}.half.tuple.local_port`).writeUInt16BE(local);
+    shape.setNumber(value, `${GROUP}.half.tuple.proto`, IPPROTO_UDP);
+    shape.setNumber(value, `${GROUP}.seen.ifindex`, ifindex);
+    shape.setPart(value, `${GROUP}.seen.to`, groupHardware(address));
+    shape.setPart(value, `${GROUP}.seen.from`, hardware);
+  }
+
+  #groupOf(value: Buffer): FanoutGroup | undefined {
+    const { cell: shape } = this.#shapes;
+    if (shape.number(value, `${GROUP}.half.waiting`) === 0) return undefined;
+    return {
+      host: ipText(shape.part(value, `${GROUP}.half.tuple.remote.word`)),
+      port: shape.part(value, `${GROUP}.half.tuple.remote_port`).readUInt16BE(),
+      ifindex: shape.number(value, `${GROUP}.seen.ifindex`),
+    };
   }
 
   /** The unpaired legs of all cells. */
@@ -473,6 +506,9 @@ export class SpliceMaps {
 }
 
 const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
+/** In a fan-out's cell: UDP, side 1. */
+const GROUP = "waiting.1.1";
 const EVENT_HALF = 0;
 /** In the order of `enum ist_bpf_command_kind`. */
 const COMMANDS = ["end-splice", "end-half", "end-cell"] as const;
@@ -498,6 +534,12 @@ function portKey(local: number, remote: number): Buffer {
 /** Pure legs come from the port at which the other side's arrive, as far as that is agreed on. */
 function cellPortKey({ ports, pure }: CellPorts, side: Side): Buffer {
   return portKey(ports[side], pure ? ports[side === 0 ? 1 : 0] : 0);
+}
+
+/** Of a multicast group (RFC 1112, 6.4; RFC 2464, 7); anybody else is asked for it. */
+function groupHardware(address: Uint8Array): Uint8Array {
+  if (address.length === 16) return Uint8Array.of(0x33, 0x33, ...address.subarray(12));
+  return Uint8Array.of(0x01, 0x00, 0x5e, address[1]! & 0x7f, address[2]!, address[3]!);
 }
 
 function mapped(address: Uint8Array): Buffer {
