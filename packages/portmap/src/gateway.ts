@@ -18,7 +18,11 @@ export interface CallOptions {
    * goes on. UPnP only.
    */
   withdraw?: AbortSignal;
-  /** Nobody waits for it: calls that are not of the background go before it where the gateway is busy. UPnP only. @default false */
+  /**
+   * Nobody waits for it: calls that are not of the background go before it where the gateway is busy, for a second, and then
+   * every other one. UPnP only.
+   * @default false
+   */
   background?: boolean;
 }
 

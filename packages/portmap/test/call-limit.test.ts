@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, it, onTestFinished, vi } from "vitest";
 import { CallLimit } from "../src/upnp/call-limit.ts";
 
 /** Calls that end when they are told to. */
@@ -83,22 +83,35 @@ it("a call that fails leaves its place to the next", async () => {
   );
 });
 
-it("lets calls of the background wait until no other does", async () => {
+/** What is let in after four that are under way, when they wait in this order, for that long. */
+async function orderOf(names: readonly string[], waitMs: number): Promise<string[]> {
   const [limit, order] = [new CallLimit(), [] as string[]];
   const { promise, resolve } = Promise.withResolvers<void>();
-  const call = (name: string, background: boolean) =>
+  vi.useFakeTimers({ toFake: ["performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const call = (name: string) =>
     limit.run(
       async () => {
         order.push(name);
         await promise;
       },
-      { background },
+      { background: name.startsWith("background") },
     );
-  const all = [1, 2, 3, 4].map((number) => call(`first ${number}`, true));
-  all.push(call("background", true), call("urgent", false), call("urgent too", false));
+  const all = ["first", "first", "first", "first", ...names].map(call);
+  vi.advanceTimersByTime(waitMs);
   resolve();
   await Promise.all(all);
-  expect(order.slice(4)).toEqual(["urgent", "urgent too", "background"]);
+  return order.slice(4);
+}
+
+it("lets calls of the background wait until no other does", async () => {
+  expect(await orderOf(["background", "urgent", "urgent too"], 900)).toEqual(["urgent", "urgent too", "background"]);
+});
+
+it("lets them take turns with the others when they have waited long", async () => {
+  const names = ["background 1", "background 2", "background 3", "urgent 1", "urgent 2"];
+  const turns = ["urgent 1", "background 1", "urgent 2", "background 2", "background 3"];
+  expect(await orderOf(names, 1100)).toEqual(turns);
 });
 
 it.each(["signal", "withdraw"] as const)("a call whose %s aborts while it waits is never made", async (name) => {

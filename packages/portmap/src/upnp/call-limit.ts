@@ -5,13 +5,16 @@ const FIRST_LIMIT = 4;
 const LEAST_LIMIT = 2;
 const HIGHEST_LIMIT = 64;
 
+/** So long a call of the background waits behind all others; then it takes turns with them. */
+const PATIENCE_MS = 1000;
+
 /** When a call may start. */
 export interface CallTurn {
   /** Ends the wait, and the call. */
   signal?: AbortSignal;
   /** Ends the wait alone. */
   withdraw?: AbortSignal | undefined;
-  /** Waits behind all calls that are not of the background. @default false */
+  /** Waits behind all calls that are not of the background, and after a second takes turns with them. @default false */
   background?: boolean | undefined;
 }
 
@@ -23,8 +26,10 @@ export class CallLimit {
   #limit = FIRST_LIMIT;
   #ceiling = HIGHEST_LIMIT;
   #running = 0;
-  /** In order; those of the background come last. */
-  readonly #waiting = { urgent: new Set<() => void>(), background: new Set<() => void>() };
+  /** In order, with the time at which each began to wait. */
+  readonly #waiting = { urgent: new Map<() => void, number>(), background: new Map<() => void, number>() };
+  /** Of the call that was let in last after waiting. */
+  #wasUrgent = false;
 
   get limit(): number {
     return this.#limit;
@@ -32,7 +37,7 @@ export class CallLimit {
 
   /**
    * Calls in its turn.
-   * @param background waits behind all that are not
+   * @param background waits behind all that are not, and after a second takes turns with them
    * @throws PortmapError `untouched` when a signal aborts before its turn has come
    */
   async run<T>(act: () => Promise<T>, turn: CallTurn = {}): Promise<T> {
@@ -66,7 +71,7 @@ export class CallLimit {
   #turn({ background = false, ...signals }: CallTurn): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const queue = background ? this.#waiting.background : this.#waiting.urgent;
-    queue.add(resolve);
+    queue.set(resolve, performance.now());
     const releases = [signals.signal, signals.withdraw].map(
       (signal) =>
         signal &&
@@ -82,10 +87,15 @@ export class CallLimit {
 
   /** Takes the next out of its queue. */
   #next(): (() => void) | undefined {
-    for (const queue of [this.#waiting.urgent, this.#waiting.background]) {
-      const [first] = queue;
+    const { urgent, background } = this.#waiting;
+    const [since] = background.values();
+    const isLate = since !== undefined && performance.now() - since > PATIENCE_MS;
+    const queues = isLate && this.#wasUrgent ? [background, urgent] : [urgent, background];
+    for (const queue of queues) {
+      const [first] = queue.keys();
       if (!first) continue;
       queue.delete(first);
+      this.#wasUrgent = queue === urgent;
       return first;
     }
     return undefined;
