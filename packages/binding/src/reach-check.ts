@@ -26,8 +26,8 @@ const AGAIN: Record<ReachReason, { afterMs: number; doubles?: true }> = {
   ipv6: { afterMs: 10 * MINUTE_MS },
   off: { afterMs: LONGEST_MS },
   // Asking a socket that is not there costs nothing.
-  "no-daemon": { afterMs: 10_000 },
-  "no-isb": { afterMs: 10_000 },
+  "no-daemon": { afterMs: 5000 },
+  "no-isb": { afterMs: 5000 },
   "isb-cannot": { afterMs: LONGEST_MS },
   "rate-limited": { afterMs: MINUTE_MS },
   failed: { afterMs: MINUTE_MS, doubles: true },

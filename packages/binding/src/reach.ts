@@ -11,7 +11,7 @@ export const REACH_REASONS = {
   },
   "no-answer": {
     state: "no",
-    text: "nothing answers from outside: a firewall of the host, the gateway or the carrier",
+    text: "nothing answers from outside: a firewall is in the way, or CGNAT or double NAT that the gateway hides",
   },
   "not-yet": { state: "unknown", text: "it is looked from outside in a moment" },
   udp: { state: "unknown", text: "nobody but the program itself could answer a datagram from outside" },

@@ -185,7 +185,7 @@ it("notices within seconds that there is somebody to ask now, and says once that
   expect(world.said(10_001)).toBe("unknown (no-daemon)");
   expect(world.log.filter(({ msg }) => msg.includes("/run/x"))).toMatchObject([{ level: "info" }]);
   world.answer = async () => ({ address: ADDRESS, outcome: "reachable" });
-  await pass(12_000);
+  await pass(6000);
   expect([world.said(10_000), world.said(10_001)]).toEqual(["yes (answered)", "yes (answered)"]);
 });
 

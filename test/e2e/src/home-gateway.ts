@@ -24,6 +24,8 @@ table inet miniupnpd {
 export interface HomeGatewayOptions {
   /** Version of UPnP IGD. @default 2 */
   igd?: 1 | 2;
+  /** What it takes for its outer address, right or wrong. @default that of its outer interface, if that is public */
+  externalAddress?: string;
 }
 
 /** miniupnpd on a home's router: UPnP IGD, PCP and NAT-PMP on its LAN. */
@@ -46,13 +48,14 @@ export class HomeGateway {
     return this.home.lan.subnet?.address(1) ?? "";
   }
 
-  static async start(home: Home, { igd = 2 }: HomeGatewayOptions = {}): Promise<HomeGateway> {
+  static async start(home: Home, { igd = 2, externalAddress }: HomeGatewayOptions = {}): Promise<HomeGateway> {
     const configFile = join(home.router.folder, "miniupnpd.conf");
     const subnet = home.lan.subnet?.text;
     // Leases as short as tests want them; privileged ports are nobody's.
     writeFileSync(
       configFile,
       `ext_ifname=wan
+${externalAddress === undefined ? "" : `ext_ip=${externalAddress}\n`}\
 listening_ip=lan
 http_port=${HTTP_PORT}
 enable_natpmp=yes

@@ -7,6 +7,8 @@ import { Binder, buildBinder } from "./fixtures/binder.ts";
 import { fixture } from "./fixtures/peers.ts";
 import type { ShownPage } from "./fixtures/watch-page.ts";
 
+/** Of a port that nobody could be asked about. */
+const UNKNOWN = "unknown (no-daemon)";
 /** What a program may call itself: 15 characters at most. */
 const RUDE_NAME = "<img src=x>";
 
@@ -17,7 +19,8 @@ it("natbinder's page shows in a browser what is mapped as it changes, to those w
   const alice = lab.node("alice");
   const rude = join(alice.folder, RUDE_NAME);
   copyFileSync(buildBinder(alice.folder), rude);
-  const natbinder = await new Natbinder(alice).start();
+  const nowhere = join(alice.folder, "daemon.sock");
+  const natbinder = await new Natbinder(alice, { env: { ISTHMUS_NATBINDER_DAEMON_SOCKET: nowhere } }).start();
   const { stdout } = await natbinder.cli(["page"]);
   const { url } = JSON.parse(stdout) as { url: string };
 
@@ -37,12 +40,14 @@ it("natbinder's page shows in a browser what is mapped as it changes, to those w
   const one = new Binder(natbinder.run(rude, [], { ends: true }));
   await one.take("udp6", 12_001);
   await one.take("tcp4", 12_000);
-  const mapped = await shown("both ports", ({ rows }) => rows.filter(([, how]) => how === "mapped").length === 2);
+  const mapped = await shown("both ports", ({ rows }) => {
+    return rows.filter(([, how, , reach]) => how === "mapped" && reach === UNKNOWN).length === 2;
+  });
   const [{ owners: [owner] = [] } = {}] = (await natbinder.status()).ports;
   const whose = [RUDE_NAME, String(owner!.pid), String(ORDINARY_UID)];
   expect(mapped.rows).toEqual([
-    ["12000/tcp", "mapped", `${home.address}:12000`, ...whose],
-    ["12001/udp", "mapped", `${home.address}:12001`, ...whose],
+    ["12000/tcp", "mapped", `${home.address}:12000`, UNKNOWN, ...whose],
+    ["12001/udp", "mapped", `${home.address}:12001`, UNKNOWN, ...whose],
   ]);
   expect(mapped).toMatchObject({ nested: 0, isEmpty: false });
   const { ISTHMUS_SCREENSHOTS: folder } = process.env;
