@@ -1,11 +1,13 @@
 import type { Logger } from "@isthmus/service";
 import type { Capabilities, DataPath, OpenOptions } from "./data-path.ts";
 import { EbpfDataPath } from "./ebpf/ebpf-data-path.ts";
+import { removeLeftovers } from "./ebpf/leftovers.ts";
+import { HeldLockError } from "./host-lock.ts";
 import { KernelDataPath } from "./kernel/kernel-data-path.ts";
 import type { SocketSplicer } from "./splice/socket-splicer.ts";
 import { UserspaceDataPath } from "./userspace/userspace-data-path.ts";
 
-/** What an operator may ask for: `auto` is `kernel` where the host has the module, else `userspace`. */
+/** What an operator may ask for: `auto` is the first of the others that the host can run. */
 export const DRIVERS = ["auto", "kernel", "ebpf", "userspace"] as const;
 export type Driver = (typeof DRIVERS)[number];
 
@@ -26,27 +28,58 @@ export interface OpenedDataPath {
   reason: string;
 }
 
+const MODULE = "the kernel's data path";
+const PROGRAMS = "the BPF data path";
 const CONFIGURED = "the configuration asks for it";
 
-/** Opens a data path. @throws Error that says why this host cannot run the one that was asked for */
+/**
+ * Opens a data path. @throws Error that says why this host cannot run the one that was asked for; with `auto`, only that
+ * another IST runs on this host
+ */
 export async function openDataPath(options: ChoiceOptions, open: OpenOptions): Promise<OpenedDataPath> {
   switch (options.driver) {
     case "userspace":
-      return opened(new UserspaceDataPath(options), open, CONFIGURED);
+      return alone(options, new UserspaceDataPath(options), open, CONFIGURED);
     case "ebpf":
-      return required("the BPF data path", () => opened(new EbpfDataPath(options), open, CONFIGURED));
+      return required(PROGRAMS, () => opened(new EbpfDataPath(options), open, CONFIGURED));
     case "kernel":
-      return required(MODULE, () => opened(new KernelDataPath(options), open, CONFIGURED));
+      return required(MODULE, () => alone(options, new KernelDataPath(options), open, CONFIGURED));
     case "auto":
-      try {
-        return await opened(new KernelDataPath(options), open, "the module ist_splice answers");
-      } catch (error) {
-        return opened(new UserspaceDataPath(options), open, cannot(MODULE, error));
-      }
+      return best(options, open);
   }
 }
 
-const MODULE = "the kernel's data path";
+async function best(options: ChoiceOptions, open: OpenOptions): Promise<OpenedDataPath> {
+  const refusals: string[] = [];
+  const refuse = (name: string, error: unknown): void => {
+    // Both would take each other's packets, whatever moves the bytes of this one.
+    if (error instanceof HeldLockError) throw new Error(cannot(name, error), { cause: error });
+    refusals.push(cannot(name, error));
+  };
+  try {
+    return await alone(options, new KernelDataPath(options), open, "the module ist_splice answers");
+  } catch (error) {
+    refuse(MODULE, error);
+  }
+  try {
+    return await opened(new EbpfDataPath(options), open, refusals.join("; "));
+  } catch (error) {
+    refuse(PROGRAMS, error);
+  }
+  return alone(options, new UserspaceDataPath(options), open, refusals.join("; "));
+}
+
+/** Without the BPF programs that an earlier life of this IST may have left. */
+async function alone(
+  { logger }: ChoiceOptions,
+  dataPath: DataPath,
+  open: OpenOptions,
+  reason: string,
+): Promise<OpenedDataPath> {
+  const result = await opened(dataPath, open, reason);
+  await removeLeftovers(logger);
+  return result;
+}
 
 async function opened(dataPath: DataPath, open: OpenOptions, reason: string): Promise<OpenedDataPath> {
   return { dataPath, capabilities: await dataPath.open(open), reason };

@@ -1,6 +1,11 @@
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 
+/** Another process has what only one may have. */
+export class HeldLockError extends Error {
+  override readonly name = "HeldLockError";
+}
+
 /**
  * What only one process per host may have: an abstract Unix socket, which belongs to the network namespace, has no file
  * and vanishes with its process, however that ends.
@@ -8,7 +13,7 @@ import { createServer, type Server } from "node:net";
 export class HostLock {
   readonly #server: Server;
 
-  /** @throws Error that says what another IST does here: by default, that it runs */
+  /** @throws HeldLockError that says what another IST does here: by default, that it runs */
   static async take(name: string, other = "another IST runs on this host"): Promise<HostLock> {
     const server = createServer((socket) => socket.destroy());
     server.listen({ path: `\0${name}` });
@@ -16,7 +21,7 @@ export class HostLock {
       await once(server, "listening");
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
-      throw new Error(`${other} (it holds the lock '${name}')`, { cause: error });
+      throw new HeldLockError(`${other} (it holds the lock '${name}')`, { cause: error });
     }
     // Held for as long as the process needs it, and no reason for the process to stay.
     server.unref();

@@ -1,4 +1,3 @@
-import { netlinkUnavailable } from "@isthmus/native/netlink";
 import { silentLogger } from "@isthmus/service";
 import { expect, it, onTestFinished } from "vitest";
 import { DEFAULT_PORTS, type Driver, openDataPath, SocketSplicer } from "../src/index.ts";
@@ -12,27 +11,17 @@ async function opened(driver: Driver, bind: string[] = []) {
   return { name: result.capabilities.name, reason: result.reason };
 }
 
-const cannot = "the kernel's data path cannot be used: ";
-const why =
-  netlinkUnavailable === undefined
-    ? "the module ist_splice is not loaded"
-    : `there is no netlink: ${netlinkUnavailable}`;
-
-it("is user space where the kernel has no module, and says so", async () => {
-  expect(await opened("auto")).toEqual({ name: "userspace", reason: cannot + why });
-});
+const MODULE = "the kernel's data path cannot be used: ";
+const PROGRAMS = "the BPF data path cannot be used: ";
+const ALL = "on all addresses, and data_path.addresses names some";
 
 it("is nothing else than what is asked for", async () => {
   expect(await opened("userspace")).toEqual({ name: "userspace", reason: "the configuration asks for it" });
-  await expect(opened("kernel")).rejects.toThrow(cannot + why);
+  await expect(opened("kernel", ["127.0.0.1"])).rejects.toThrow(`${MODULE}the module takes ports ${ALL}`);
+  await expect(opened("ebpf", ["127.0.0.1"])).rejects.toThrow(`${PROGRAMS}the programs take ports ${ALL}`);
 });
 
-it("is no BPF program where that cannot be, and says why", async () => {
-  const reason = "the BPF data path cannot be used: the programs take ports on all addresses, and data_path.addresses";
-  await expect(opened("ebpf", ["127.0.0.1"])).rejects.toThrow(reason);
-});
-
-it("is user space for cells on some addresses alone", async () => {
-  const reason = `${cannot}the module takes ports on all addresses, and data_path.addresses names some`;
+it("is user space for cells on some addresses alone, and says why it is not one of the others", async () => {
+  const reason = `${MODULE}the module takes ports ${ALL}; ${PROGRAMS}the programs take ports ${ALL}`;
   expect(await opened("auto", ["127.0.0.1"])).toEqual({ name: "userspace", reason });
 });

@@ -24,8 +24,9 @@ import { SpliceEvents } from "../kernel/splice-events.ts";
 import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translation.ts";
 import { endOf, nextSynAck } from "./ageing.ts";
 import { Deadlines } from "./deadlines.ts";
-import { type Interface, Interfaces, type Route } from "./interfaces.ts";
+import { FILTER_PRIORITY, type Interface, Interfaces, LOCK, type Route } from "./interfaces.ts";
 import { type LiveSplice, LiveSplices } from "./live-splices.ts";
+import { checkPrivileges } from "./privileges.ts";
 import {
   type AllocationSettings,
   type HalfNews,
@@ -35,12 +36,8 @@ import {
   type StoredSplice,
 } from "./splice-maps.ts";
 
-/** The filters belong to the network namespace, and so does the right to use them. */
-const LOCK = "isthmus-ist-ebpf";
 /** Always there, so that the maps of its filter outlive this process and all other interfaces. */
 const LOOPBACK: Interface = { index: 1, name: "lo" };
-/** Of our filters; c/bpf/object.c has the same. */
-const FILTER_PRIORITY = 0x4953;
 /** How exactly time-outs are kept. */
 const TICK_MS = 20;
 /** Interfaces whose filter somebody took off get it back after this. */
@@ -107,6 +104,7 @@ export class EbpfDataPath implements DataPath {
     if (bind.length > 0)
       throw new Error("the programs take ports on all addresses, and data_path.addresses names some");
     if (bpfUnavailable !== undefined) throw new Error(bpfUnavailable);
+    checkPrivileges();
     this.#udpIdleMs = Math.round(udpIdleMs);
     this.#emit = onEvent;
     this.#pool = await CellPool.of(ports);
@@ -223,13 +221,27 @@ export class EbpfDataPath implements DataPath {
   }
 
   async close(): Promise<void> {
+    const wasOpen = this.#isOpen;
     this.#isOpen = false;
     await this.#attaching;
+    if (wasOpen && this.#allocations.size === 0 && this.#maps.isEmpty) await this.#detach();
     this.#unwind();
     this.#allocations.clear();
     this.#live.clear();
     this.#halves.clear();
     this.#deadlines.clear();
+  }
+
+  /** Nothing is left that could go on without this process: neither are the programs. */
+  async #detach(): Promise<void> {
+    try {
+      for (const each of await this.#interfaces.list()) {
+        const { programId } = await this.#filters(each);
+        if (programId === this.#object.programId) await this.#interfaces.removeFilters(each, FILTER_PRIORITY);
+      }
+    } catch (error) {
+      this.#options.logger.warn({ err: error }, "the programs of the BPF data path could not be taken off");
+    }
   }
 
   get #cellCount(): number {
@@ -249,6 +261,8 @@ export class EbpfDataPath implements DataPath {
     }
     this.#object = this.#loadOver(before);
     this.#undo.push(() => this.#object.close());
+    const foreign = interfaces.find(({ index }) => this.#object.hasTcxFilters(index));
+    if (foreign) throw new Error(`another program filters the incoming packets of interface ${foreign.name} (tcx)`);
     this.#maps = new SpliceMaps(this.#object);
     this.#maps.setLocals(await this.#interfaces.addresses());
     for (const { index } of interfaces) this.#object.attach(index);
@@ -319,7 +333,7 @@ export class EbpfDataPath implements DataPath {
     const { foreign, programId } = await this.#filters(each);
     if (programId === this.#object.programId || !this.#isOpen) return;
     const { index, name } = each;
-    if (foreign) {
+    if (foreign || this.#object.hasTcxFilters(index)) {
       if (this.#foreign.has(index)) return;
       this.#foreign.add(index);
       this.#options.logger.warn(

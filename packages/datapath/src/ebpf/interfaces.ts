@@ -12,6 +12,7 @@ const NETLINK_ROUTE = 0;
 const RTM_GETLINK = 18;
 const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
+const RTM_DELTFILTER = 45;
 const RTM_GETTFILTER = 46;
 const RTNLGRP_LINK = 1;
 const RTNLGRP_TC = 4;
@@ -36,6 +37,11 @@ const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
 const AF_INET = 2;
 const AF_INET6 = 10;
+/** The filters belong to the network namespace, and so does the right to use them. */
+export const LOCK = "isthmus-ist-ebpf";
+/** Of our filters; c/bpf/object.c has the same. */
+export const FILTER_PRIORITY = 0x4953;
+
 /** The ingress side of clsact. */
 const INGRESS = 0xffff_fff2;
 /** Whoever sets up a host changes much at once. */
@@ -123,6 +129,16 @@ export class Interfaces {
     };
     await this.#dump(`filters of interface ${index}`, RTM_GETTFILTER, TCMSG_BYTES, read, prepare);
     return found;
+  }
+
+  /** @throws NetlinkError */
+  async removeFilters({ index }: Interface, priority: number): Promise<void> {
+    const { bytes: message } = new AttributeWriter(HEADER_BYTES + TCMSG_BYTES);
+    const head = viewBehindHeader(message);
+    head.setInt32(4, index, true);
+    head.setUint32(12, INGRESS, true);
+    head.setUint32(16, priority << 16, true);
+    await this.#socket.request({ name: `filters of interface ${index}`, type: RTM_DELTFILTER, message });
   }
 
   /** @param ifindex by this interface, where it is not 0. @throws NetlinkError */

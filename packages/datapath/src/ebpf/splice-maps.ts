@@ -350,6 +350,11 @@ export class SpliceMaps {
     return this.#object.sendSynAck(value, side);
   }
 
+  /** Whether there is no splice, not even one that is over. */
+  get isEmpty(): boolean {
+    return this.splices().next().done === true;
+  }
+
   stats(cells: number): IstStats {
     const { totals } = this.#shapes;
     const all = this.#object.get("ist_totals", ONLY)!;

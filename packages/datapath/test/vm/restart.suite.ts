@@ -87,7 +87,9 @@ it("without the privilege it is not used, and the reason says so", () => {
   const said = execFileSync(process.execPath, [child("choose")], { encoding: "utf8" });
   expect(JSON.parse(said)).toEqual({
     name: "userspace",
-    reason: "the kernel's data path cannot be used: CAP_NET_ADMIN is needed to use the module ist_splice",
+    reason:
+      "the kernel's data path cannot be used: CAP_NET_ADMIN is needed to use the module ist_splice; " +
+      "the BPF data path cannot be used: this process lacks CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN",
   });
 });
 

@@ -24,6 +24,9 @@
 #define FILTER_HANDLE 0x697374
 #define FILTER_PRIORITY 0x4953
 
+/* enum bpf_attach_type, since Linux 6.6. */
+#define TCX_INGRESS 46
+
 #define MOST_KEY_BYTES 256
 #define MOST_NAME_BYTES 32
 #define MOST_FRAME_BYTES 2048
@@ -531,6 +534,23 @@ static napi_value attach(napi_env env, napi_callback_info info)
 	return polled_number(env, bpf_tc_attach(&hook, &filter));
 }
 
+/* How many there are is not told, only whether. */
+static napi_value tcx_filters(napi_env env, napi_callback_info info)
+{
+	uint32_t ids[1] = { 0 }, flags = 0, found = 1;
+	int32_t ifindex;
+	size_t count = 1;
+	napi_value value;
+
+	if (napi_get_cb_info(env, info, &count, &value, NULL, NULL) !=
+		    napi_ok ||
+	    count != 1 || napi_get_value_int32(env, value, &ifindex) != napi_ok)
+		return polled_refuse(env, "tcxFilters(ifindex)");
+	if (bpf_prog_query(ifindex, TCX_INGRESS, 0, &flags, ids, &found))
+		return polled_number(env, errno == ENOSPC ? 1 : -errno);
+	return polled_number(env, found > 0);
+}
+
 static napi_value program_id(napi_env env, napi_callback_info info)
 {
 	struct bpf_prog_info about = { 0 };
@@ -565,6 +585,7 @@ NAPI_MODULE_INIT()
 		{ "entries", entries },
 		{ "run", run },
 		{ "attach", attach },
+		{ "tcxFilters", tcx_filters },
 		{ "programId", program_id },
 	};
 

@@ -27,6 +27,8 @@ export interface BpfBinding {
   run(object: ObjectHandle, program: string, frame: Uint8Array, ifindex: number): [number, Buffer];
   /** In place of one that was attached before; filters of others are left alone. */
   attach(object: ObjectHandle, ifindex: number): number;
+  /** Whether (1) an interface has filters of the newer kind; negative where the kernel has none of it. */
+  tcxFilters(ifindex: number): number;
   /** The id of the program that is attached. */
   programId(object: ObjectHandle): number;
   /** @param splice the map's value. @returns 0 or what sending it came to */

@@ -99,6 +99,11 @@ export class SpliceObject {
     check(`interface ${ifindex}`, this.#binding.attach(this.#object, ifindex));
   }
 
+  /** Whether others filter an interface's incoming packets by tcx, in front of every filter of tc. */
+  hasTcxFilters(ifindex: number): boolean {
+    return this.#binding.tcxFilters(ifindex) > 0;
+  }
+
   /** @param splice the map's value. @returns whether it was sent */
   sendSynAck(splice: Uint8Array, side: number): boolean {
     return this.#binding.sendSynAck(splice, side) === 0;
