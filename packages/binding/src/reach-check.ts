@@ -24,6 +24,7 @@ const AGAIN: Record<ReachReason, { afterMs: number; doubles?: true }> = {
   udp: { afterMs: 10 * MINUTE_MS },
   "no-address": { afterMs: MINUTE_MS },
   ipv6: { afterMs: 10 * MINUTE_MS },
+  "isb-inside": { afterMs: 10 * MINUTE_MS },
   off: { afterMs: LONGEST_MS },
   // Asking a socket that is not there costs nothing.
   "no-daemon": { afterMs: 5000 },

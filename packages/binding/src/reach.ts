@@ -17,6 +17,7 @@ export const REACH_REASONS = {
   udp: { state: "unknown", text: "nobody but the program itself could answer a datagram from outside" },
   "no-address": { state: "unknown", text: "the gateway does not say its outer address" },
   ipv6: { state: "unknown", text: "the ISB sees this host by IPv6, and mappings are IPv4's" },
+  "isb-inside": { state: "unknown", text: "the ISB is in a network of this host itself, and cannot look from outside" },
   off: { state: "unknown", text: "the configuration names no user daemon to ask" },
   "no-daemon": { state: "unknown", text: "no user daemon answers" },
   "no-isb": { state: "unknown", text: "the user daemon is not logged in at an ISB" },
@@ -111,8 +112,17 @@ function findingOf(outcome: ProbeReport["outcome"], address: string, seenAt: str
     case "unprovable":
       return { reach: reachOf("udp"), isForAll: false };
     case "other-address":
-      return { reach: isIPv4(seenAt) ? anotherNat(address, seenAt) : reachOf("ipv6"), isForAll: true };
+      return { reach: elsewhere(address, seenAt), isForAll: true };
   }
+}
+
+function elsewhere(address: string, seenAt: string): Reach {
+  if (!isIPv4(seenAt)) return reachOf("ipv6");
+  // A home's own ISB, or one by a VPN, comes past the gateway.
+  if (isNotPublic(seenAt) && !isNotPublic(address)) {
+    return reachOf("isb-inside", `${REACH_REASONS["isb-inside"].text}: it sees ${seenAt}`);
+  }
+  return anotherNat(address, seenAt);
 }
 
 function anotherNat(address: string, seenAt?: string): Reach {

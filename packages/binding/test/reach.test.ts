@@ -69,6 +69,19 @@ describe("what comes of asking the ISB about a mapped port", () => {
     expect(found).toMatchObject({ said: "unknown (ipv6)", isForAll: true });
   });
 
+  it.each([PRIVATE, SHARED, "127.0.0.1"])(
+    "an ISB that sees the host at %s is not outside, and cannot tell",
+    async (seenAt) => {
+      const found = await find(PUBLIC, answers("other-address", seenAt));
+      expect(found).toMatchObject({
+        said: "unknown (isb-inside)",
+        isForAll: true,
+        message: expect.stringContaining(seenAt),
+      });
+      expect(await find("10.0.0.1", answers("other-address", seenAt))).toMatchObject({ said: "no (another-nat)" });
+    },
+  );
+
   it("a gateway that does not say its address is no reason to dial", async () => {
     const never = () => Promise.reject(new Error("it was asked"));
     expect(await find(undefined, never)).toMatchObject({ said: "unknown (no-address)", isForAll: true });
