@@ -80,7 +80,7 @@ BUILD_PACKAGES="gcc make libc6-dev"
 # For laboratories out of network namespaces; nft looks up the names of protocols in netbase's files.
 LAB_PACKAGES="iproute2 netbase nftables iputils-ping conntrack tcpdump curl procps util-linux"
 # shellcheck disable=SC2034
-# For natbinder's watch of all programs: BPF programs are compiled, and their loader with them.
+# For splices in BPF programs, and natbinder's watch of all programs: these are compiled, and their loaders with them.
 BPF_PACKAGES="clang-14 libbpf-dev bpftool"
 # shellcheck disable=SC2034
 # For virtual machines: a kernel with its headers. Some 600 MB.

@@ -170,6 +170,7 @@ describe("isthmus-isb", () => {
       ISTHMUS_ISB_IST__PUBLIC: '["127.0.0.1"]',
       ISTHMUS_ISB_IST__LOCK: `isb-test-${randomBytes(4).toString("hex")}`,
       ISTHMUS_ISB_IST__DRAIN_SECONDS: "0",
+      ISTHMUS_ISB_IST__DATA_PATH__DRIVER: "userspace",
     };
     // Logins are for the public address alone; the IST comes over loopback all the same.
     const args = ["--public", "wss://isb.example:443"];

@@ -89,7 +89,7 @@ export const relayConfig = z.object({
         .meta({
           description:
             "what moves the bytes: the kernel's module (kernel), BPF programs (ebpf), this process (userspace), or the " +
-            "module where the host has it and else this process (auto)",
+            "first of these that the host can run (auto)",
         }),
       addresses: z
         .array(ipAddress)

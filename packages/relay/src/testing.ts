@@ -16,6 +16,7 @@ export async function startLoopbackRelay(invite: string, folder: string, name = 
       listen: { addresses: ["127.0.0.1"], port: 0 },
       public: ["127.0.0.1"],
       insecure: true,
+      data_path: { driver: "userspace" },
       lock: `isthmus-ist-test-${randomUUID()}`,
       drain_seconds: 0,
       registration: invite,

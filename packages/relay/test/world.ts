@@ -29,6 +29,8 @@ export function testConfig(changes: ConfigInput = {}): ConfigInput {
     drain_seconds: 0,
     load_seconds: 60,
     ...changes,
+    // Tests run beside each other, in the namespace of the host that they are started on: nothing of that is changed.
+    data_path: { driver: "userspace", ...changes.data_path },
     listen: { port: 0, ...changes.listen },
   };
 }

@@ -15,16 +15,18 @@ const program = new Command("npm start --")
   .addOption(
     new Option(
       "--datapath <driver>",
-      "what moves the bytes at the relay: its process, or the module ist_splice in the kernel of a virtual machine (root)",
+      "what moves the bytes at the relay: BPF programs where this host takes them and else its process (auto), its process, or the module ist_splice in the kernel of a virtual machine (root)",
     )
-      .choices(["userspace", "kernel"])
-      .default("userspace"),
+      .choices(["auto", "ebpf", "userspace", "kernel"])
+      .default("auto"),
   )
   .exitOverride();
 
+type DataPath = "auto" | "ebpf" | "userspace" | "kernel";
+
 interface Options {
   once?: boolean;
-  datapath: "userspace" | "kernel";
+  datapath: DataPath;
 }
 
 /** Ctrl-C or another signal to end; what was started is ended then. */
@@ -44,9 +46,9 @@ async function stay(once: boolean, commands: string[]): Promise<void> {
   process.stdout.write("\n");
 }
 
-async function show(lab: Lab, datapath: Options["datapath"]) {
+async function show(lab: Lab, datapath: DataPath) {
   headline("Isthmus: a web server behind one NAT, used from behind another");
-  return showTwoHomes(lab, datapath === "kernel" ? await KernelIst.boot(lab) : undefined);
+  return showTwoHomes(lab, datapath, datapath === "kernel" ? await KernelIst.boot(lab) : undefined);
 }
 
 async function showInLab({ once = false, datapath }: Options): Promise<void> {

@@ -12,21 +12,23 @@ const GREETING = "Hello from behind bob's NAT";
 
 /**
  * The main job, over real NATs: an nginx in home B, which its router lets nobody reach, used from home A.
+ * @param datapath what the IST is told to move the bytes with
  * @param kernel the IST's host, where the IST is to splice in its kernel
  * @returns what keeps running
  * @throws Error when anything is not as it should be
  */
 export async function showTwoHomes(
   lab: Lab,
+  datapath: string,
   kernel?: KernelIst,
 ): Promise<{ homes: TwoHomes; subscription: Subscription }> {
   step(
     "An Internet with a broker (ISB) and a relay (IST), and two homes behind NAT routers. Nothing is set up on the routers.",
   );
-  const homes = await twoHomes(lab, kernel?.options);
+  const homes = await twoHomes(lab, kernel?.options ?? { istFlags: ["--data-path", datapath] });
   const { alice, bob, deployment } = homes;
   detail(lab.topology());
-  if (kernel) detail(await kernel.describe(deployment.ist));
+  detail(kernel ? await kernel.describe(deployment.ist) : await dataPathOf(deployment));
 
   step("Both users' daemons log in to the broker. They run as an ordinary user, with no privilege.");
   for (const daemon of [bob, alice]) {
@@ -71,6 +73,12 @@ export async function showTwoHomes(
   detail(await throughput(homes, port));
   if (kernel && before) detail(await kernel.moved(deployment.ist, before, DOWNLOAD_BYTES));
   return { homes, subscription };
+}
+
+/** What the IST says of its data path. */
+async function dataPathOf({ ist }: TwoHomes["deployment"]): Promise<string> {
+  const line = (await ist.status()).split("\n").find((each) => each.startsWith("data path"));
+  return `the IST's ${line?.replace(/ +/g, " ")}`;
 }
 
 async function startNginx({ bob }: TwoHomes): Promise<void> {

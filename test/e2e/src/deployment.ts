@@ -2,10 +2,17 @@ import type { HomeOptions, Lab, Node } from "@isthmus/lab";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
 import { Isb, Ist } from "./servers.ts";
 
+/**
+ * Tests that name no data path are about what is the same with all of them, or about bytes in the IST's process and what
+ * ends with it; `auto` would splice them in BPF programs on hosts that can, and leave one path of the two untested.
+ */
+const DATA_PATH = "userspace";
+
 export interface DeploymentOptions {
   isb: Node;
   ists: Node[];
   isbFlags?: string[];
+  /** Without `--data-path` the ISTs splice in their processes. */
   istFlags?: string[];
   /** Added to the environment of the ISB, the ISTs and the daemons. */
   env?: NodeJS.ProcessEnv;
@@ -26,10 +33,12 @@ export class Deployment {
 
   static async start(options: DeploymentOptions): Promise<Deployment> {
     const { env = {} } = options;
-    const isb = await new Isb(options.isb, options.isbFlags, env).start();
+    const isbEnv = { ISTHMUS_ISB_IST__DATA_PATH__DRIVER: DATA_PATH, ...env };
+    const istFlags = ["--data-path", DATA_PATH, ...(options.istFlags ?? [])];
+    const isb = await new Isb(options.isb, options.isbFlags, isbEnv).start();
     const ists = await Promise.all(
       options.ists.map(async (node) => {
-        const ist = new Ist(node, options.istFlags, env);
+        const ist = new Ist(node, istFlags, env);
         await ist.join(await isb.inviteIst());
         return ist.start();
       }),
