@@ -70,8 +70,13 @@ afterAll(async () => {
 });
 
 describe.concurrent("works again within 10 s when", () => {
-  it.each(CASES.map((one, index) => ({ ...one, index })))("$name", async ({ event, index }) => {
+  it.for(CASES.map((one, index) => ({ ...one, index })))("$name", async ({ event, index }, { onTestFailed }) => {
     const pair = await newPair(lab, deployment, { name: `p${index}` });
+    onTestFailed(() => {
+      for (const side of ["subscriber", "provider"] as const) {
+        console.log(`the ${side}'s daemon:\n${pair[side].daemon.program.output.lastLines(100)}`);
+      }
+    });
     const traffic = await Traffic.start(pair.subscriber.home.host, pair.port);
 
     await event(pair);

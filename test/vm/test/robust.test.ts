@@ -16,6 +16,8 @@ const CELLS = [
 describe.each(kernelsUnderTest())("ist_splice while things go away, on $version", (kernel) => {
   /** Each request of the storms takes long on the debug kernel, and they must meet. */
   const stormSeconds = kernel.isDebug ? 60 : 8;
+  /** Longer than whatever is done to the module takes while traffic goes on. */
+  const trafficSeconds = kernel.isDebug ? 600 : 100;
   let module: KernelModule;
   let vm: VirtualMachine;
   let hosts: RelayHosts;
@@ -38,19 +40,20 @@ describe.each(kernelsUnderTest())("ist_splice while things go away, on $version"
    */
   function traffic(): string {
     const bin = vm.guestShare;
+    const mostly = `timeout ${trafficSeconds + 20}`;
     const udp = (host: "a" | "b", port: number): string => {
       const [own, ist] = host === "a" ? ["10.1.0.2", "10.1.0.1"] : ["10.3.0.2", "10.2.0.1"];
-      return `ip netns exec ${host} timeout 120 ${bin}/leg udp ${own} 0 ${ist} ${port} 30000 1000 100 &`;
+      return `ip netns exec ${host} ${mostly} ${bin}/leg udp ${own} 0 ${ist} ${port} 30000 1000 ${trafficSeconds} &`;
     };
     return `
       rm -f /tmp/streaming
       printf 'allocs\\nsplices\\nstats\\nsplices 1\\n' >/tmp/dumps
       (
-        timeout 120 ${bin}/crowd ${STREAMS} ${STREAMS} 0 "touch /tmp/streaming; exec sleep 100" &
+        ${mostly} ${bin}/crowd ${STREAMS} ${STREAMS} 0 "touch /tmp/streaming; exec sleep ${trafficSeconds}" &
         ${[22_000, 22_002, 22_004].map((port) => udp("a", port)).join("\n")}
         ${[22_001, 22_003, 22_005, 22_005].map((port) => udp("b", port)).join("\n")}
-        for n in 1 2; do ip netns exec i timeout 120 ${bin}/istctl events 100 & done
-        ip netns exec i timeout 120 ${bin}/istctl repeat 100 /tmp/dumps &
+        for n in 1 2; do ip netns exec i ${mostly} ${bin}/istctl events ${trafficSeconds} & done
+        ip netns exec i ${mostly} ${bin}/istctl repeat ${trafficSeconds} /tmp/dumps &
         wait
       ) >/tmp/traffic 2>&1 & traffic=$!
       quiet() { busybox killall crowd leg istctl sleep; wait $traffic; true; }
