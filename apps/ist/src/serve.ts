@@ -1,9 +1,16 @@
+import { HostLock } from "@isthmus/datapath";
 import { parseHostPort } from "@isthmus/protocol";
 import { Relay } from "@isthmus/relay";
 import { addHealthRoutes, createLogger, Metrics, stopOnSignals } from "@isthmus/service";
 import { fastify } from "fastify";
 import type { Config } from "./config.ts";
 import { STATUS_PATH } from "./status.ts";
+
+/** An address that is taken is taken by another IST, above all. @throws Error that says so, or else `error` */
+async function explain(error: NodeJS.ErrnoException, lock: string): Promise<never> {
+  if (error.code === "EADDRINUSE") (await HostLock.take(lock)).release();
+  throw error;
+}
 
 /** Runs an IST until it is told to stop. @throws Error that says why it cannot run; everything is let go of then */
 export async function serve({ admin, log_level, ...config }: Config): Promise<void> {
@@ -26,7 +33,7 @@ export async function serve({ admin, log_level, ...config }: Config): Promise<vo
   stopOnSignals(logger, stop);
   try {
     // First: it tells why the IST is not ready yet.
-    await app.listen(parseHostPort(admin.listen)!);
+    await app.listen(parseHostPort(admin.listen)!).catch((error: NodeJS.ErrnoException) => explain(error, config.lock));
     await relay.start();
   } catch (error) {
     await stop();

@@ -207,6 +207,8 @@ export interface DataPath {
   /** Resets every leg of the allocation for the reason `code`; nothing happens when it is unknown. */
   release(allocation: string, code: Code): Promise<void>;
   dump(): Promise<AllocationDump[]>;
+  /** Why legs cannot meet at cells now, or not all of them; they can at the stream endpoint. */
+  readonly problem: string | undefined;
   stats(): Promise<DataPathStats>;
   /** Lets go of everything; what a driver that survives restarts holds goes on. */
   close(): Promise<void>;

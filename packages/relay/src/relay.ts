@@ -157,7 +157,8 @@ export class Relay {
     if (!running) return undefined;
     const { opened, allocations, sessions, stream, address, port } = running;
     const counted = await opened.dataPath.stats().catch((error: Error) => error);
-    const problem = counted instanceof Error ? { problem: counted.message } : {};
+    const why = counted instanceof Error ? counted.message : opened.dataPath.problem;
+    const problem = why === undefined ? {} : { problem: why };
     const { cells, splices, pureSplices } = counted instanceof Error ? NOTHING : counted;
     const { capabilities, reason } = opened;
     return {
@@ -182,9 +183,9 @@ export class Relay {
   /** What keeps the IST from doing its work, or nothing. */
   get problem(): string | undefined {
     if (!this.#running) return "the data path is not open";
-    const { brokers } = this.#running;
+    const { brokers, opened } = this.#running;
     if (brokers.length === 0) return "no ISB is configured: join one by an invite";
-    if (brokers.some(({ isUp }) => isUp)) return undefined;
+    if (brokers.some(({ isUp }) => isUp)) return opened.dataPath.problem;
     const reasons = brokers.map(({ fingerprint, problem }) => `${fingerprint}: ${problem?.message ?? "connecting"}`);
     return `no session to an ISB is up (${reasons.join("; ")})`;
   }

@@ -101,6 +101,7 @@ class CellBook implements DataPath {
   readonly cells = new Map<string, CellPorts[]>();
   readonly learned: [cell: number, port: number][] = [];
   refusal: Code | undefined;
+  readonly problem = undefined;
   #port = 20_000;
 
   async open(): Promise<never> {

@@ -196,6 +196,10 @@ it("says what keeps its data path from working, and works at the stream endpoint
   class AbsentDataPath extends UserspaceDataPath {
     isAway = false;
 
+    override get problem() {
+      return this.isAway ? "the module is away" : undefined;
+    }
+
     override async stats() {
       if (this.isAway) throw new Error("the module is away");
       return super.stats();
@@ -214,6 +218,7 @@ it("says what keeps its data path from working, and works at the stream endpoint
   dataPath!.isAway = true;
   const status = await relay.status();
   expect(status).toMatchObject({ dataPath: { driver: "userspace", problem: "the module is away" }, cells: 0 });
+  await vi.waitFor(() => expect(relay.problem).toBe("the module is away"), 10_000);
   const { offers } = await pairOf(isb);
   const [legA, legB] = [dialStream(offers[0]), dialStream(offers[1])];
   legA.write("by token");

@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { appProgram, Deployment, Nginx, NODE, ownFolder, startDnsmasq, until } from "@isthmus/e2e";
 import { Lab, type Node, ORDINARY_UID } from "@isthmus/lab";
@@ -7,11 +7,13 @@ import { EndlessEcho } from "./fixtures/endless-echo.ts";
 import { allWhole, KINDS, RelayedPairs, wrongChecksums } from "./fixtures/relayed-pairs.ts";
 
 const MIB = 1024 * 1024;
-const BYTES = 256 * MIB;
+const BYTES = (process.env.ISTHMUS_FULL === "1" ? 10 * 1024 : 256) * MIB;
 /** What sessions, and the questions of this test, cost beside a transfer. */
 const SMALL_BYTES = 16 * MIB;
-const TRANSFER_MS = 100_000;
+const TRANSFER_MS = process.env.ISTHMUS_FULL === "1" ? 1_200_000 : 100_000;
 const WAIT_MS = 40_000;
+/** More than what hosts say to each other anyhow, less than an echo's bytes. */
+const SECOND_BYTES = 256 * 1024;
 const user = { uid: ORDINARY_UID };
 
 let lab: Lab;
@@ -27,7 +29,7 @@ beforeAll(async () => {
   deployment = await Deployment.start({
     isb,
     ists: [relay],
-    istFlags: ["--data-path", "ebpf"],
+    istFlags: ["--data-path", "auto"],
     env: { ISTHMUS_IST_LOAD_SECONDS: "0.5" },
   });
   pairs = await RelayedPairs.start(lab, deployment, WAIT_MS);
@@ -35,6 +37,12 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await lab?.destroy();
+});
+
+it("is what auto chooses on a host without the module, and the IST says so", async () => {
+  const reason = "the kernel's data path cannot be used: the module ist_splice is not loaded";
+  expect(await deployment.ist.status()).toContain(`data path  ebpf: ${reason}\n`);
+  expect(await deployment.ist.metrics()).toContain(`isthmus_ist_data_path_info{driver="ebpf",why="${reason}"} 1\n`);
 });
 
 const cellBytes = () => deployment.ist.metric('isthmus_ist_bytes_total{at="cell"}');
@@ -113,7 +121,94 @@ it("the hardware address of the IST's neighbour changes: connections go on", asy
   await pairs.allMeetAt("cell");
 });
 
+it("routes lead by another interface, and back: connections go on, and others are made", async () => {
+  const [OURS, THEIRS, OURS6, THEIRS6] = ["11.9.0.2", "11.9.0.1", "fe80::2", "fe80::1"] as const;
+  const { node: internet } = lab.internet;
+  const { output } = deployment.ist.program;
+  const from = output.position;
+  const up = (ipv4: string, ipv6: string) =>
+    `ip addr add ${ipv4}/30 dev second && ip -6 addr add ${ipv6}/64 dev second nodad && ip link set second up`;
+  await relay.script(`
+    ip link add second type veth peer name second netns ${internet.netns}
+    # Else legs are answered by where they come from, whatever the routes say.
+    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    ${up(OURS, OURS6)}`);
+  await internet.script(up(THEIRS, THEIRS6));
+  await deployment.ist.program.waitForOutput(/takes packets of this interface/, 20_000, from);
+  const first = (await relay.script("ip route show default; ip -6 route show default")).trim().split("\n");
+  const theirs = /dev (\S+)/.exec(await internet.read("ip", ["route", "get", relay.ipv4]))![1]!;
+  /** What both ends have sent by it. */
+  const moved = () =>
+    Promise.all(
+      [relay, internet].map(async (node) => {
+        const links = JSON.parse(await node.read("ip", ["-j", "-s", "link", "show", "second"])) as {
+          stats64: { tx: { bytes: number } };
+        }[];
+        return links[0]!.stats64.tx.bytes;
+      }),
+    );
+
+  const started = await pairs.echoes();
+  for (const isSecond of [true, false]) {
+    const routes = isSecond ? [`default via ${THEIRS} dev second`, `default via ${THEIRS6} dev second`] : first;
+    await relay.script(routes.map((text) => `ip ${text.includes("::") ? "-6" : ""} route replace ${text}`).join("\n"));
+    const [via, via6, device] = isSecond ? [`via ${OURS}`, `via ${OURS6}`, "second"] : ["", "", theirs];
+    await internet.script(
+      `ip route replace ${relay.ipv4} ${via} dev ${device} && ip -6 route replace ${relay.ipv6} ${via6} dev ${device}`,
+    );
+    // A way is good for a second before it is looked up again.
+    await until(`both ends ${isSecond ? "send by it" : "do not send by it any more"}`, async () => {
+      const before = await moved();
+      for (const echo of started) await echo.moves();
+      return (await moved()).every((now, end) => now - before[end]! > SECOND_BYTES === isSecond) || undefined;
+    });
+  }
+  await relay.script("ip link del second; sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0");
+  await allWhole(started);
+  await pairs.allMeetAt("cell");
+});
+
+it("the IST's interface goes down and comes up again: connections go on, and others are made", async () => {
+  const started = await pairs.echoes();
+  const device = /dev (\S+)/.exec(
+    await relay.read("ip", ["route", "get", pairs.of("pure").provider.home.router.ipv4]),
+  )![1]!;
+  // What a host's network manager does: the kernel forgets routes, and addresses of IPv6, of an interface that is down.
+  const routes = (await relay.script("ip route show default; ip -6 route show default")).trim().split("\n");
+  await relay.script(`
+    ip link set ${device} down && sleep 2 && ip link set ${device} up
+    ip -6 addr replace ${relay.ipv6}/64 dev ${device} nodad
+    ${routes.map((text) => `ip ${text.includes(":") ? "-6" : ""} route replace ${text} onlink`).join("\n    ")}`);
+  await allWhole(started);
+  await pairs.allMeetAt("cell");
+});
+
 describe("the control plane", () => {
+  it("is started a second time by mistake: that one says why it does not start, and connections go on", async () => {
+    const started = await pairs.echoes();
+    const { folder } = deployment.ist;
+    const start = (...args: string[]) => relay.run(NODE, [appProgram("ist"), ...args], { timeoutMs: 30_000 });
+    expect(await start("--data", folder, "--name", "ist")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("another IST runs on this host (it holds the lock 'isthmus-ist')\n"),
+    });
+    const config = join(ownFolder(relay, "second"), "ist.toml");
+    writeFileSync(
+      config,
+      `lock = "other"\ndata = "${join(relay.folder, "second-ist")}"\nlisten = { port = 444 }\nadmin = { listen = "127.0.0.1:9445" }\n`,
+    );
+    for (const driver of ["auto", "ebpf"]) {
+      expect(await start("--config", config, "--data-path", driver)).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining(
+          "the BPF data path cannot be used: another IST uses the BPF data path (it holds the lock 'isthmus-ist-ebpf')\n",
+        ),
+      });
+    }
+    await allWhole(started);
+    await pairs.allMeetAt("cell");
+  });
+
   it("is killed and comes back: connections go on meanwhile, and new ones are made afterwards", async () => {
     const started = await pairs.echoes();
     const { ist } = deployment;
@@ -123,7 +218,7 @@ describe("the control plane", () => {
     await ist.ready();
     await allWhole(started);
     await pairs.allMeetAt("cell");
-    expect(await ist.status()).toContain("data path  ebpf: the configuration asks for it\n");
+    expect(await ist.status()).toContain("data path  ebpf: ");
   });
 
   it("attaches the programs again when somebody took them off: cells work again", async () => {
@@ -132,6 +227,24 @@ describe("the control plane", () => {
     const devices = (await relay.script("ip -o link | cut -d: -f2 | cut -d@ -f1")).trim().split(/\s+/);
     for (const device of devices) await relay.script(`tc qdisc del dev ${device} clsact`);
     await deployment.ist.program.waitForOutput(/takes packets of this interface/, 20_000, from);
+    await pairs.allMeetAt("cell");
+  });
+
+  it("says that it is not ready while another program has its interface, and is again afterwards", async () => {
+    const { ist } = deployment;
+    const [device] = /dev \S+/.exec(await relay.read("ip", ["route", "get", lab.internet.node.ipv4]))!;
+    await relay.script(
+      `tc filter add ${device} ingress pref 1 bpf bytecode '1,6 0 0 0' && tc filter del ${device} ingress pref 18771`,
+    );
+    const url = "http://127.0.0.1:9444/readyz";
+    const why = `another program filters the incoming packets of ${device.slice(4)}, and no leg can come there`;
+    await until("it is not ready", async () => {
+      const { stdout } = await relay.run("curl", ["-sS", url]);
+      return stdout.includes(why) || undefined;
+    });
+    expect(await ist.status()).toContain(`${why}: legs meet at the stream endpoint alone\n`);
+    await relay.script(`tc filter del ${device} ingress pref 1`);
+    await ist.ready();
     await pairs.allMeetAt("cell");
   });
 

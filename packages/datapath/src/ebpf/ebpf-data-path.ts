@@ -83,8 +83,8 @@ export class EbpfDataPath implements DataPath {
   readonly #events = new SpliceEvents();
   readonly #counters = new KernelCounters();
   readonly #listeners = new Listeners();
-  /** Interfaces that were left alone, so that it is said once. */
-  readonly #foreign = new Set<number>();
+  /** Names of interfaces that were left to others, by their index. */
+  readonly #foreign = new Map<number, string>();
   #pool!: CellPool;
   #object!: SpliceObject;
   #maps!: SpliceMaps;
@@ -216,6 +216,11 @@ export class EbpfDataPath implements DataPath {
     }));
   }
 
+  get problem(): string | undefined {
+    if (this.#foreign.size === 0) return undefined;
+    return `another program filters the incoming packets of ${[...this.#foreign.values()].join(", ")}, and no leg can come there`;
+  }
+
   async stats(): Promise<DataPathStats> {
     return { ...this.#counters.take(this.#maps.stats(this.#cellCount)), pureSplices: this.#events.pure };
   }
@@ -321,7 +326,11 @@ export class EbpfDataPath implements DataPath {
       .then(async () => {
         if (!this.#isOpen) return;
         this.#maps.setLocals(await this.#interfaces.addresses());
-        for (const each of await this.#interfaces.list()) await this.#attach(each);
+        const interfaces = await this.#interfaces.list();
+        for (const index of this.#foreign.keys()) {
+          if (!interfaces.some((each) => each.index === index)) this.#foreign.delete(index);
+        }
+        for (const each of interfaces) await this.#attach(each);
       })
       .catch((error: unknown) => {
         if (this.#isOpen)
@@ -331,11 +340,15 @@ export class EbpfDataPath implements DataPath {
 
   async #attach(each: Interface): Promise<void> {
     const { foreign, programId } = await this.#filters(each);
-    if (programId === this.#object.programId || !this.#isOpen) return;
+    if (!this.#isOpen) return;
     const { index, name } = each;
+    if (programId === this.#object.programId) {
+      this.#foreign.delete(index);
+      return;
+    }
     if (foreign || this.#object.hasTcxFilters(index)) {
       if (this.#foreign.has(index)) return;
-      this.#foreign.add(index);
+      this.#foreign.set(index, name);
       this.#options.logger.warn(
         { name },
         "another program filters this interface's incoming packets: no leg can come by it",

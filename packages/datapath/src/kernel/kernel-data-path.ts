@@ -47,6 +47,7 @@ type Nlctrl = GenericFamily<typeof NLCTRL>;
 const LOCK = "isthmus-ist-kernel";
 /** The kernel ends an allocation that no process has claimed for this long: an IST that never came back. */
 const ABANDONED_MS = 24 * 3_600_000;
+const NOT_LOADED = "the kernel's data path is not loaded";
 const CLAIM_EVERY_MS = 3_600_000;
 /** A list that changed while it was read is read again, as often as this; then it is good enough. */
 const DUMP_TRIES = 5;
@@ -210,6 +211,10 @@ export class KernelDataPath implements DataPath {
     }));
   }
 
+  get problem(): string | undefined {
+    return this.#ist ? undefined : NOT_LOADED;
+  }
+
   async stats(): Promise<DataPathStats> {
     const counted = this.#counters.take(await this.#get(this.#connected()));
     return { ...counted, pureSplices: this.#events.pure };
@@ -363,7 +368,7 @@ export class KernelDataPath implements DataPath {
   }
 
   #connected(): Ist {
-    if (!this.#ist) throw new IsthmusError("ist-full", "the kernel's data path is not loaded");
+    if (!this.#ist) throw new IsthmusError("ist-full", NOT_LOADED);
     return this.#ist;
   }
 

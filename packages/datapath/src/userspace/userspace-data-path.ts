@@ -108,6 +108,10 @@ export class UserspaceDataPath implements DataPath {
     return Array.from(this.#allocations.values(), (allocation) => allocation.dump());
   }
 
+  get problem(): string | undefined {
+    return undefined;
+  }
+
   async stats(): Promise<DataPathStats> {
     const { tally, drops, halves } = this.#opened();
     let cells = 0;
