@@ -11,7 +11,7 @@ fi
 # Measures of the relay alone run in a virtual machine.
 VM_PACKAGES="linux-image-amd64 linux-headers-amd64 qemu-system-x86 busybox-static kmod xz-utils ethtool socat"
 case " $* " in
-  *" relay"* | *" thesis"*) needs_vm=1 ;;
+  *" relay"* | *" thesis"* | *" binds-module"*) needs_vm=1 ;;
 esac
 # shellcheck disable=SC2086 # lists of words
 install_packages $BUILD_PACKAGES $BPF_PACKAGES $LAB_PACKAGES miniupnpd miniupnpd-nftables iperf3 haproxy openssh-client openssh-server ${needs_vm:+$VM_PACKAGES}

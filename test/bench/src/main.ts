@@ -5,6 +5,7 @@ import { dirname, join, resolve } from "node:path";
 import { Command, CommanderError } from "commander";
 import { describeMachine } from "./machine.ts";
 import { binds } from "./measures/binds.ts";
+import { bindsModule } from "./measures/binds-module.ts";
 import { broker } from "./measures/broker.ts";
 import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
@@ -40,7 +41,17 @@ function alone(measure: Measure): MeasureSet {
 
 const SETS: readonly MeasureSet[] = [
   END_TO_END,
-  ...[binds, relayLarge, relaySmall, relayPackets, relayMemory, thesisCounted, thesisLoss, thesisSmall].map(alone),
+  ...[
+    binds,
+    bindsModule,
+    relayLarge,
+    relaySmall,
+    relayPackets,
+    relayMemory,
+    thesisCounted,
+    thesisLoss,
+    thesisSmall,
+  ].map(alone),
 ];
 const MEASURES = SETS.flatMap(({ measures }) => measures);
 /** One name for several. */
