@@ -42,7 +42,8 @@ function chooseWith(...capabilities: string[]): unknown {
 
 /** The newer kind of filter: lets everything pass. Of bpf(2), since this host's bpftool does not know it. */
 const ATTACH_TCX = `
-use constant BPF => 321;
+use Config;
+use constant BPF => $Config{archname} =~ /x86_64/ ? 321 : 280;
 my $insns = pack("CCsl" x 2, 0xb7, 0, 0, -1, 0x95, 0, 0, 0);
 my $licence = "GPL\\0";
 my $attr = pack("LLQQLLQLL", 3, 2, unpack("Q", pack("P", $insns)), unpack("Q", pack("P", $licence)), 0, 0, 0, 0, 0);
@@ -99,6 +100,18 @@ it("auto is user space for a process that lacks privileges, and says which", () 
     reason: `${NO_MODULE}; ${lacks} CAP_SYS_ADMIN`,
   });
   expect(chooseWith("sys_admin", "net_admin", "net_raw")).toEqual({ name: "ebpf", reason: NO_MODULE });
+});
+
+it("auto is user space where the kernel refuses the programs, and says so in one line", () => {
+  // All privileges, but of a user namespace's own.
+  const node = [process.execPath, "--conditions=source", CHILD, "as-it-is"];
+  const said = execFileSync("unshare", ["-Urn", ...node], { encoding: "utf8" });
+  expect(JSON.parse(said)).toEqual({
+    name: "userspace",
+    reason: expect.stringMatching(
+      new RegExp(`^${NO_MODULE}; ${PROGRAMS}the BPF programs cannot be loaded: Operation not permitted[^\n]*$`),
+    ),
+  });
 });
 
 it("auto is refused beside another IST, whose programs stay", async () => {

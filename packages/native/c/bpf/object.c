@@ -42,14 +42,16 @@ struct object {
 	struct object *next;
 };
 
-/* What libbpf says while it works for the one thread that uses it. */
+/* The first line that libbpf says while it works for the one thread that uses it. */
 static __thread char said[1024];
 
 static int remember(enum libbpf_print_level level, const char *format,
 		    va_list arguments)
 {
-	if (level == LIBBPF_WARN && said[0] == '\0')
+	if (level == LIBBPF_WARN && said[0] == '\0') {
 		vsnprintf(said, sizeof(said), format, arguments);
+		said[strcspn(said, "\n")] = '\0';
+	}
 	return 0;
 }
 
