@@ -53,7 +53,7 @@ async function processBytes(): Promise<number> {
   return [...text.matchAll(/^[rw]char: (\d+)$/gm)].reduce((sum, [, number]) => sum + Number(number), 0);
 }
 
-describe("curl", () => {
+describe("curl", { timeout: TRANSFER_MS + WAIT_MS }, () => {
   it.each([
     ["pure", /^cell: .*Pure Splices/],
     ["passive", /^cell: .*Passive Splices/],

@@ -235,7 +235,7 @@ describe("the control plane", () => {
   });
 
   it(
-    "without the module does not start on `kernel`, starts in user space on `auto`, and says why",
+    "without the module does not start on `kernel`, takes BPF programs on `auto`, and says why",
     async () => {
       const { ist } = deployment;
       await ist.stop();
@@ -249,7 +249,7 @@ describe("the control plane", () => {
       relay.spawn(NODE, args, { name: "ist on auto" });
       await ist.ready(MACHINE_MS);
       expect(await ist.status()).toContain(
-        "data path  userspace: the kernel's data path cannot be used: the module ist_splice is not loaded\n",
+        "data path  ebpf: the kernel's data path cannot be used: the module ist_splice is not loaded\n",
       );
     },
     3 * MACHINE_MS,
