@@ -45,30 +45,40 @@ it("starts few, and the others in order", async () => {
 
 it("takes more while the gateway takes them and calls wait, up to 64", async () => {
   const [limit, calls] = [new CallLimit(), new Calls()];
-  limit.connected(false);
+  limit.connected(false, performance.now());
   expect(limit.limit).toBe(4);
   const all = calls.start(limit, 200);
-  for (let turn = 0; turn < 100; turn++) limit.connected(false);
+  for (let turn = 0; turn < 100; turn++) limit.connected(false, performance.now());
   await settle();
   expect([limit.limit, calls.running]).toEqual([64, 64]);
   while (calls.running > 0) await calls.end(64);
   await all;
 });
 
-it("halves where a connection was turned away, and never goes beyond that again", async () => {
+it("halves where a connection was turned away, once for all of a time, and goes beyond that again after a minute", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  onTestFinished(() => void vi.useRealTimers());
   const [limit, calls] = [new CallLimit(), new Calls()];
   const all = calls.start(limit, 60);
-  for (let turn = 0; turn < 8; turn++) limit.connected(false);
+  for (let turn = 0; turn < 8; turn++) limit.connected(false, performance.now());
   expect(limit.limit).toBe(12);
-  limit.connected(true);
+  const startedMs = performance.now();
+  vi.advanceTimersByTime(1000);
+  for (let turn = 0; turn < 5; turn++) limit.connected(true, startedMs);
   expect(limit.limit).toBe(6);
   await settle();
   expect(calls.running).toBe(12);
   await calls.end(12);
   expect(calls.running).toBe(6);
-  for (let turn = 0; turn < 50; turn++) limit.connected(false);
+  for (let turn = 0; turn < 50; turn++) limit.connected(false, performance.now());
   await settle();
   expect([limit.limit, calls.running]).toEqual([6, 6]);
+  vi.advanceTimersByTime(1000);
+  limit.connected(true, performance.now());
+  expect(limit.limit).toBe(3);
+  vi.advanceTimersByTime(61_000);
+  for (let turn = 0; turn < 2; turn++) limit.connected(false, performance.now());
+  expect(limit.limit).toBe(5);
   while (calls.running > 0) await calls.end(6);
   await all;
 });

@@ -5,6 +5,8 @@ const FIRST_LIMIT = 4;
 const LEAST_LIMIT = 2;
 const HIGHEST_LIMIT = 64;
 
+/** So long the limit stays below where it was too high: a host that was busy, or asleep, may have made it look so. */
+const CAUTIOUS_MS = 60_000;
 /** So long a call of the background waits behind all others; then it takes turns with them. */
 const PATIENCE_MS = 1000;
 
@@ -20,11 +22,13 @@ export interface CallTurn {
 
 /**
  * How many calls may be under way; the others wait in order. Small gateways turn connections away that come too many at
- * a time, others take them all: the limit grows while calls wait, and never again beyond where it was too high.
+ * a time, others take them all: the limit grows while calls wait, and for a minute not beyond where it was too high.
  */
 export class CallLimit {
   #limit = FIRST_LIMIT;
   #ceiling = HIGHEST_LIMIT;
+  /** When the limit was too high last. */
+  #cutMs = Number.NEGATIVE_INFINITY;
   #running = 0;
   /** In order, with the time at which each began to wait. */
   readonly #waiting = { urgent: new Map<() => void, number>(), background: new Map<() => void, number>() };
@@ -53,11 +57,16 @@ export class CallLimit {
     }
   }
 
-  /** A connection was made: at once, or at the second attempt alone. */
-  connected(wasTurnedAway: boolean): void {
+  /** A connection was made that was begun at that time (`performance.now()`): at once, or at the second attempt alone. */
+  connected(wasTurnedAway: boolean, startedMs: number): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#cutMs > CAUTIOUS_MS) this.#ceiling = HIGHEST_LIMIT;
     if (wasTurnedAway) {
+      // Those of before the last cut say what is known.
+      if (startedMs <= this.#cutMs) return;
       this.#limit = Math.max(LEAST_LIMIT, Math.floor(this.#limit / 2));
       this.#ceiling = this.#limit;
+      this.#cutMs = nowMs;
     } else if (this.#limit < this.#ceiling) {
       const next = this.#next();
       if (!next) return;

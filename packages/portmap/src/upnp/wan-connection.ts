@@ -97,6 +97,7 @@ export class WanConnection {
     const { signal } = bounds;
     const { type, controlUrl } = this.service;
     return this.#limit.run(async () => {
+      const startedMs = performance.now();
       const { status, text } = await httpRequest({
         url: controlUrl,
         method: "POST",
@@ -107,7 +108,7 @@ export class WanConnection {
         },
         localAddress: this.#bindTo,
         mostBytes: MOST_ANSWER_BYTES,
-        onConnected: (wasTurnedAway) => this.#limit.connected(wasTurnedAway),
+        onConnected: (wasTurnedAway) => this.#limit.connected(wasTurnedAway, startedMs),
         signal,
       });
       // A fault comes with status 500 (UPnP device architecture 3.2.5), from some with 200.
