@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Totals } from "./totals.ts";
 
@@ -66,7 +66,8 @@ if (!inCi && !existsSync("/usr/bin/redis-server")) {
 check("style", "biome", ["ci", "--max-diagnostics=none", "."]);
 check("types", "tsc", ["-p", "tsconfig.tests.json"]);
 check("dead code", "knip", []);
-test("on this host", [], ["--project", "unit", ...without]);
+// Many of them wait more than they work: one at a time less than there are CPUs would leave a small host half idle.
+test("on this host", [], ["--project", "unit", `--maxWorkers=${Math.max(2, availableParallelism())}`, ...without]);
 const inWorld = ["node", "test/lab/dist/enter.js"];
 if (isRoot) {
   test("in virtual machines", inWorld, ["--project", "vm"]);
