@@ -199,7 +199,10 @@ void ist_cell_remove(struct ist_cell *cell, enum ist_reason reason)
 	ist_cell_put(cell);
 }
 
-/* Called when @splice ends, with no lock but softirqs off. */
+/*
+ * Called when @splice ends, once, with no lock but softirqs off. A source that
+ * is at this very receiver goes on from it to the next: its link stays.
+ */
 void ist_cell_release_udp(struct ist_cell *cell, struct ist_splice *splice)
 {
 	spin_lock(&cell->lock);
@@ -207,7 +210,6 @@ void ist_cell_release_udp(struct ist_cell *cell, struct ist_splice *splice)
 		cell->udp = NULL;
 	if (!list_empty(&splice->udp.receiver)) {
 		list_del_rcu(&splice->udp.receiver);
-		INIT_LIST_HEAD(&splice->udp.receiver);
 		cell->n_receivers--;
 	}
 	spin_unlock(&cell->lock);

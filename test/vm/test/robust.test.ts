@@ -4,6 +4,7 @@ import { bootRelay, RelayHosts, SOURCES } from "./relay-hosts.ts";
 
 const STREAMS = 4;
 const UNLOADS = 3;
+const FANOUT_ROUNDS = 10;
 
 /** Cells of TCP streams, of two UDP flows, and of a fan-out with two receivers. */
 const CELLS = [
@@ -189,6 +190,32 @@ END
     for (const id of [60, 61, 62]) await vm.run(`ip netns exec i ${bin}/istctl del ${id}`);
     await hosts.istctl("del 1");
     expect(await hosts.istctl("stats")).toMatch(/allocs=0 cells=0 halves=0 splices=0 udp=0 lingering=0 /);
+    await expectNoMemory();
+  });
+
+  it("ends receivers of a fan-out while its source sends without a pause", async () => {
+    const say = (host: "a" | "b", to: string, pause: string): string =>
+      `ip netns exec ${host} timeout 110 bash -c 'exec 3<>/dev/udp/${to}; while :; do echo x >&3; ${pause} done' 2>/dev/null &`;
+    // The source is mostly on its way from one receiver to the next: often at one that ends at this moment.
+    await vm.check(`
+      ist() { ip netns exec i ${vm.guestShare}/istctl $*; }
+      ${say("a", "10.1.0.1/23000", "")}
+      for n in 1 2 3; do
+        ${say("b", "10.2.0.1/23001", "sleep 0.05;")}
+      done
+      for round in $(seq ${FANOUT_ROUNDS}); do
+        ist new 2 ${SOURCES} cell 0 fanout 23000 23001 || exit 1
+        tries=0
+        while [ $(ist splices 2 | grep -c ' state=3 ') -lt 3 ]; do
+          tries=$((tries + 1)); [ $tries -lt 200 ] || { ist splices 2; echo no receivers; exit 1; }
+          sleep 0.05
+        done
+        ist del 2 || exit 1
+      done
+      busybox killall bash sleep
+      wait
+    `);
+    await hosts.istctl("del 1");
     await expectNoMemory();
   });
 
