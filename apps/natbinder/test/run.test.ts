@@ -15,7 +15,7 @@ const WAIT = { timeout: 30_000, interval: 10 };
 /** A natbinder that answers as the test says: a word, bytes, nothing at all, or by closing. */
 function scripted(
   answer: "succeeded" | "failed" | "ignored" | "garbage" | "silence" | "close",
-  { isCovered = false } = {},
+  { isCovered = false, heldUpMs = 0 } = {},
 ) {
   const path = join(newFolder(), "s");
   const asked: unknown[] = [];
@@ -33,6 +33,7 @@ function scripted(
       else if (answer === "garbage") door.answer(peer, Buffer.from("what?"));
       else if (answer !== "silence" && request?.what === "bind")
         door.answer(peer, writeAskReply(request.number, answer));
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, heldUpMs);
     },
   });
   onTestFinished(() => door.close());
@@ -58,6 +59,15 @@ describe("natbinder run", () => {
     ]);
     program.child.stdin?.end();
     expect(await program.ended).toEqual({ status: 0, signal: null });
+  });
+
+  it("a natbinder that is held up behind its answer does not keep the program from listening", async () => {
+    const { path } = scripted("succeeded", { heldUpMs: 1000 });
+    // Without SO_REUSEADDR, which Node has always.
+    const listen = `use Socket; socket(S, PF_INET, SOCK_STREAM, 0);
+      bind(S, pack_sockaddr_in(${freshPort()}, INADDR_ANY)) or die "bind: $!"; listen(S, 5) or die "listen: $!"`;
+    const program = new RunProgram(path, ["perl", "-e", listen]);
+    expect([await program.ended, program.output]).toEqual([{ status: 0, signal: null }, ""]);
   });
 
   it("refused: the program sees that the port is in use", async () => {

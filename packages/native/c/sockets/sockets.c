@@ -205,14 +205,18 @@ static void tell(struct connection *connection, const void *bytes, size_t size,
 		       napi_set_element(env, arguments[2], (uint32_t)i,
 					object) == napi_ok;
 	}
+	/*
+	 * One that only keeps a port for another is let go of before anybody can
+	 * answer: while it lives, the other cannot listen. The last one, the
+	 * owner, lives until it is known, so that its end is heard of even if
+	 * the program closes it meanwhile.
+	 */
+	for (size_t i = 0; i + 1 < count; i++)
+		close(fds[i]);
 	if (told)
 		call(door, ON_MESSAGE, 3, arguments);
-	/*
-	 * Only now: a socket that its owner closes meanwhile lives until it is
-	 * known, so that its end is heard of.
-	 */
-	for (size_t i = 0; i < count; i++)
-		close(fds[i]);
+	if (count > 0)
+		close(fds[count - 1]);
 }
 
 static size_t take_descriptors(struct msghdr *msg, int *fds)
