@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Owner, PortKey } from "@isthmus/binding";
 import { type OpenSocket, type ShownSocket, SocketWatch } from "@isthmus/native/sockets";
-
 import { HAND_OVER_MS } from "./sweep.ts";
 
 const IPPROTO_MPTCP = 262;

@@ -3,10 +3,10 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { startBehindProxy } from "./support/behind-proxy.ts";
 import { startBroker, type TestBroker, type TestBrokerOptions } from "./support/broker.ts";
 import { codeOf, startDaemon, type TestDaemon } from "./support/daemon.ts";
 import { closedPort } from "./support/leg-port.ts";
-import { startTlsProxy } from "./support/tls-proxy.ts";
 
 const HERE = "127.0.0.1";
 /** Once, and then not for a long time. */
@@ -131,13 +131,7 @@ describe("a port that a daemon asks about", () => {
   });
 
   test("is not dialled where sessions come through a proxy: the address would be the proxy's", async () => {
-    const proxy = await startTlsProxy();
-    const server = await startBroker({ isBehindProxy: true, settings: { public: [proxy.origin] } });
-    proxy.passTo(server.port);
-    const alice = await startDaemon(
-      { origin: proxy.origin, identity: server.identity },
-      { invite: await server.invite("alice"), certificate: proxy.certificate.fingerprint },
-    );
+    const { server, alice } = await startBehindProxy();
     const { port, seen } = await openPort();
     expect(await codeOf(ask(alice, port))).toBe("probes-off");
     expect(seen.dials).toBe(0);

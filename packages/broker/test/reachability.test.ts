@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { startBehindProxy } from "./support/behind-proxy.ts";
 import { startBroker, type TestBroker } from "./support/broker.ts";
 import { newSubscription, service, startDaemon, type TestDaemon } from "./support/daemon.ts";
 import { startIst } from "./support/ist.ts";
 import { closedPort, openLegPort } from "./support/leg-port.ts";
-import { startTlsProxy } from "./support/tls-proxy.ts";
 
 /** Makes a daemon reachable, and waits until the broker knows. */
 async function open(daemon: TestDaemon) {
@@ -67,13 +67,7 @@ describe("a leg port", () => {
   });
 
   test("is not dialled where sessions come through a proxy: the address would be the proxy's", async () => {
-    const proxy = await startTlsProxy();
-    const server = await startBroker({ isBehindProxy: true, settings: { public: [proxy.origin] } });
-    proxy.passTo(server.port);
-    const alice = await startDaemon(
-      { origin: proxy.origin, identity: server.identity },
-      { invite: await server.invite("alice"), certificate: proxy.certificate.fingerprint },
-    );
+    const { alice } = await startBehindProxy();
     const { leg, report } = await open(alice);
     expect(report).toEqual({ reachable: false, code: "no-path" });
     expect(leg.dials).toBe(0);

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { appProgram, Deployment, Nginx, NODE, ownFolder, startDnsmasq, until } from "@isthmus/e2e";
 import { Lab, type Node, ORDINARY_UID } from "@isthmus/lab";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EndlessEcho } from "./fixtures/endless-echo.ts";
-import { allWhole, KINDS, RelayedPairs, wrongChecksums } from "./fixtures/relayed-pairs.ts";
+import { allWhole, EndlessEcho } from "./fixtures/endless-echo.ts";
+import { KINDS, RelayedPairs } from "./fixtures/relayed-pairs.ts";
+import { wrongChecksums } from "./fixtures/wrong-checksums.ts";
 
 const MIB = 1024 * 1024;
 const BYTES = (process.env.ISTHMUS_FULL === "1" ? 10 * 1024 : 256) * MIB;
@@ -12,8 +13,11 @@ const BYTES = (process.env.ISTHMUS_FULL === "1" ? 10 * 1024 : 256) * MIB;
 const SMALL_BYTES = 16 * MIB;
 const TRANSFER_MS = process.env.ISTHMUS_FULL === "1" ? 1_200_000 : 100_000;
 const WAIT_MS = 40_000;
+/** What a transfer's case does besides. */
+const SET_UP_MS = 20_000;
 /** More than what hosts say to each other anyhow, less than an echo's bytes. */
 const SECOND_BYTES = 256 * 1024;
+const NO_MODULE = "the kernel's data path cannot be used: the module ist_splice is not loaded";
 const user = { uid: ORDINARY_UID };
 
 let lab: Lab;
@@ -40,9 +44,8 @@ afterAll(async () => {
 });
 
 it("is what auto chooses on a host without the module, and the IST says so", async () => {
-  const reason = "the kernel's data path cannot be used: the module ist_splice is not loaded";
-  expect(await deployment.ist.status()).toContain(`data path  ebpf: ${reason}\n`);
-  expect(await deployment.ist.metrics()).toContain(`isthmus_ist_data_path_info{driver="ebpf",why="${reason}"} 1\n`);
+  expect(await deployment.ist.status()).toContain(`data path  ebpf: ${NO_MODULE}\n`);
+  expect(await deployment.ist.metrics()).toContain(`isthmus_ist_data_path_info{driver="ebpf",why="${NO_MODULE}"} 1\n`);
 });
 
 const cellBytes = () => deployment.ist.metric('isthmus_ist_bytes_total{at="cell"}');
@@ -53,7 +56,7 @@ async function processBytes(): Promise<number> {
   return [...text.matchAll(/^[rw]char: (\d+)$/gm)].reduce((sum, [, number]) => sum + Number(number), 0);
 }
 
-describe("curl", { timeout: TRANSFER_MS + WAIT_MS }, () => {
+describe("curl", { timeout: TRANSFER_MS + SET_UP_MS }, () => {
   it.each([
     ["pure", /^cell: .*Pure Splices/],
     ["passive", /^cell: .*Passive Splices/],
@@ -218,7 +221,7 @@ describe("the control plane", () => {
     await ist.ready();
     await allWhole(started);
     await pairs.allMeetAt("cell");
-    expect(await ist.status()).toContain("data path  ebpf: ");
+    expect(await ist.status()).toContain(`data path  ebpf: ${NO_MODULE}\n`);
   });
 
   it("attaches the programs again when somebody took them off: cells work again", async () => {

@@ -2,9 +2,8 @@ import { Deployment, kernelRelay, until } from "@isthmus/e2e";
 import { type HomeOptions, Lab, type Node } from "@isthmus/lab";
 import type { GuestNode } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EndlessEcho } from "../test/fixtures/endless-echo.ts";
+import { allWhole, EndlessEcho } from "../test/fixtures/endless-echo.ts";
 import { newPair, type Pair } from "../test/fixtures/pairs.ts";
-import { allWhole } from "../test/fixtures/relayed-pairs.ts";
 
 /** A start of Node in the machine takes a quarter of a minute when nothing else runs. */
 const MACHINE_MS = 300_000;

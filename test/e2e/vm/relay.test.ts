@@ -17,7 +17,9 @@ import {
 import { Lab, ORDINARY_UID } from "@isthmus/lab";
 import { buildModule, type GuestNode } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { allWhole, KINDS, type Kind, RelayedPairs, wrongChecksums } from "../test/fixtures/relayed-pairs.ts";
+import { allWhole } from "../test/fixtures/endless-echo.ts";
+import { KINDS, type Kind, RelayedPairs } from "../test/fixtures/relayed-pairs.ts";
+import { wrongChecksums } from "../test/fixtures/wrong-checksums.ts";
 import { RelayUse } from "./relay-use.ts";
 
 const MIB = 1024 * 1024;

@@ -9,11 +9,8 @@ import { installedKernels, type Kernel } from "./kernel.ts";
 import type { KernelModule } from "./kernel-module.ts";
 import { VmError } from "./vm-error.ts";
 
-/**
- * A guest is up in 5 to 20 s, or in minutes when the host has no time for it. Now and then one hangs on its way up: another
- * is started then.
- */
-const [FIRST_BOOT_MS, SECOND_BOOT_MS] = [150_000, 330_000];
+/** A guest is up in 5 to 20 s, or in minutes when the host has no time for it. One that is not is started once more. */
+const BOOT_MS = 240_000;
 const COMMAND_MS = 120_000;
 const NICENESS = 10;
 const HALT_MS = 20_000;
@@ -119,17 +116,17 @@ export class VirtualMachine implements AsyncDisposable {
       throw new VmError("no kernel with image and headers (Debian packages linux-image-amd64, linux-headers-amd64)");
     }
     try {
-      return await VirtualMachine.#boot(kernel, options, FIRST_BOOT_MS);
+      return await VirtualMachine.#boot(kernel, options);
     } catch (error) {
-      if (error instanceof TimedOut) return VirtualMachine.#boot(kernel, options, SECOND_BOOT_MS);
+      if (error instanceof TimedOut) return VirtualMachine.#boot(kernel, options);
       if (!(error instanceof MeasuredWrong)) throw error;
       // Without that timer, and so without fine ones, there is nothing to measure.
       const kernelArguments = [...(options.kernelArguments ?? []), "noapictimer"];
-      return VirtualMachine.#boot(kernel, { ...options, kernelArguments }, SECOND_BOOT_MS);
+      return VirtualMachine.#boot(kernel, { ...options, kernelArguments });
     }
   }
 
-  static async #boot(kernel: Kernel, options: VirtualMachineOptions, timeoutMs: number): Promise<VirtualMachine> {
+  static async #boot(kernel: Kernel, options: VirtualMachineOptions): Promise<VirtualMachine> {
     const folder = mkdtempSync(join(options.within ?? tmpdir(), "isthmus-vm-"));
     let qemu: ChildProcess | undefined;
     let watch: NodeJS.Timeout | undefined;
@@ -146,7 +143,7 @@ export class VirtualMachine implements AsyncDisposable {
         const ms = MEASURED.exec(machine.console())?.[1];
         if (ms !== undefined && Math.abs(Math.log2(Number(ms) / MEASURED_MS)) > 1) machine.#fail(new MeasuredWrong());
       }, CONSOLE_MS);
-      await machine.#wait("ready", timeoutMs);
+      await machine.#wait("ready", BOOT_MS);
       return machine;
     } catch (error) {
       if (qemu?.kill("SIGKILL")) await once(qemu, "exit");

@@ -13,7 +13,7 @@ const [TCP_TIME_WAIT, TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV] = [6, 7, 10, 12];
 /** Bound and nothing else. Kernels before 6.8 do not know it. */
 const TCP_BOUND_INACTIVE = 13;
 /** Those that a program has: neither what is left of connections nor what may become one. There can be very many of these. */
-const ALL_STATES = ~((1 << TCP_TIME_WAIT) | (1 << TCP_NEW_SYN_RECV));
+const HELD_STATES = ~((1 << TCP_TIME_WAIT) | (1 << TCP_NEW_SYN_RECV));
 const UNCONNECTED_STATES = (1 << TCP_CLOSE) | (1 << TCP_LISTEN) | (1 << TCP_BOUND_INACTIVE);
 /** struct inet_diag_req_v2. */
 const REQUEST_BYTES = 56;
@@ -77,7 +77,7 @@ export class SocketWatch {
    * @throws NetlinkError
    */
   async open(protocol: "tcp" | "udp", { unconnected = false } = {}): Promise<OpenSocket[]> {
-    const states = unconnected ? UNCONNECTED_STATES : ALL_STATES;
+    const states = unconnected ? UNCONNECTED_STATES : HELD_STATES;
     const sockets: OpenSocket[] = [];
     for (const family of [AF_INET, AF_INET6]) {
       await this.#questions.dump({

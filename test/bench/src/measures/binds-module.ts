@@ -1,6 +1,5 @@
-import { copyFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { buildModule, installedKernels, VirtualMachine } from "@isthmus/vm";
+import { buildModule, installedKernels, type KernelModule, VirtualMachine } from "@isthmus/vm";
 import { figure } from "../figure.ts";
 import { interleave } from "../rounds.ts";
 import { pairedDifferences, pairedRatios } from "../statistics.ts";
@@ -18,9 +17,9 @@ const INSTRUCTION_NS = 2;
 
 const STATES = {
   native: "true",
-  "without a daemon": "/sbin/insmod $share/nat_pass.ko",
+  "without a daemon": "/sbin/insmod $module",
   "with a daemon": `
-    /sbin/insmod $share/nat_pass.ko
+    /sbin/insmod $module
     $share/natctl serve 1024-65535=succeeded >/dev/null & daemon=$!
     sleep 1
   `,
@@ -45,14 +44,13 @@ no gateway's time.`,
     if (!kernel) throw new Error("no kernel with image and headers (linux-image-amd64, linux-headers-amd64)");
     const module = buildModule("natpass", kernel);
     await using vm = await VirtualMachine.boot({ kernel, countInstructions: true });
-    copyFileSync(module.file, join(vm.share, "nat_pass.ko"));
     vm.compile(BINDS, DAEMON);
     const cases = (Object.keys(STATES) as State[]).flatMap((state) => [
       { state, address: ONE },
       { state, address: ANY },
     ]);
     const results = await interleave(cases, async (one, round) => {
-      const instructions = (await measure(vm, one)) / INSTRUCTION_NS;
+      const instructions = (await measure(vm, module, one)) / INSTRUCTION_NS;
       say(`round ${round}: ${nameOf(one)} ${instructions} instructions`);
       return instructions;
     });
@@ -79,10 +77,10 @@ function nameOf({ state, address }: Case): string {
 }
 
 /** @returns the median in nanoseconds of the guest's clock */
-async function measure(vm: VirtualMachine, { state, address }: Case): Promise<number> {
+async function measure(vm: VirtualMachine, module: KernelModule, { state, address }: Case): Promise<number> {
   const said = await vm.check(`
     set -e
-    share=${vm.guestShare}
+    share=${vm.guestShare} module=${module.file}
     ${STATES[state]}
     $share/binds ${address} ${PORT} ${COUNT} 0
     [ -z "$daemon" ] || { kill $daemon; wait $daemon || true; }
