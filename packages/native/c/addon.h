@@ -15,4 +15,9 @@
 napi_value aead_init(napi_env env);
 napi_value pump_init(napi_env env);
 
+struct pump_account;
+
+/* The account that JavaScript has, or NULL with an exception pending. */
+struct pump_account *pump_account_of(napi_env env, napi_value value);
+
 #endif

@@ -12,7 +12,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Read at a time; what the other socket does not take at once is kept. */
@@ -32,8 +31,6 @@
 /* One direction moves so many chunks before others get their turn. */
 #define CHUNKS_PER_TURN 16
 #define EVENTS 256
-/* Unused rate that may be made up for at once. */
-#define BURST_MS 100.0
 #define NO_WAIT (-1.0)
 
 struct join;
@@ -106,17 +103,6 @@ struct worker {
 	unsigned int pipe_count;
 };
 
-struct pump_account {
-	atomic_uint references;
-	pthread_mutex_t lock;
-	double bytes_per_second;
-	double credit;
-	double at_ms;
-	_Atomic double most_bytes;
-	/* Whether there is a rate: the lock is not taken otherwise. */
-	atomic_bool has_rate;
-};
-
 struct pump {
 	void (*wake)(void *data);
 	void *data;
@@ -136,99 +122,6 @@ struct pump {
 	size_t ended_count;
 	size_t ended_room;
 };
-
-double pump_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
-
-/* Accounts */
-
-struct pump_account *pump_account_new(void)
-{
-	struct pump_account *account = calloc(1, sizeof(*account));
-
-	if (account == NULL)
-		return NULL;
-	atomic_init(&account->references, 1);
-	pthread_mutex_init(&account->lock, NULL);
-	account->at_ms = pump_now_ms();
-	return account;
-}
-
-void pump_account_put(struct pump_account *account)
-{
-	if (atomic_fetch_sub(&account->references, 1) > 1)
-		return;
-	pthread_mutex_destroy(&account->lock);
-	free(account);
-}
-
-static double burst(const struct pump_account *account)
-{
-	double bytes = account->bytes_per_second * BURST_MS / 1e3;
-
-	return bytes > 1 ? bytes : 1;
-}
-
-static void refill(struct pump_account *account)
-{
-	double now = pump_now_ms();
-	double most = burst(account);
-
-	account->credit += (now - account->at_ms) * account->bytes_per_second /
-			   1e3;
-	account->at_ms = now;
-	if (account->credit > most)
-		account->credit = most;
-}
-
-void pump_account_set(struct pump_account *account, double bytes_per_second,
-		      double most_bytes)
-{
-	bool had_rate = atomic_load(&account->has_rate);
-
-	pthread_mutex_lock(&account->lock);
-	refill(account);
-	account->bytes_per_second = bytes_per_second;
-	if (!had_rate || account->credit > burst(account))
-		account->credit = burst(account);
-	pthread_mutex_unlock(&account->lock);
-	atomic_store(&account->has_rate, bytes_per_second > 0);
-	atomic_store(&account->most_bytes, most_bytes);
-}
-
-bool pump_account_spend(struct pump_account *account, double bytes, bool urgent)
-{
-	bool may;
-
-	if (!atomic_load(&account->has_rate))
-		return true;
-	pthread_mutex_lock(&account->lock);
-	refill(account);
-	may = account->credit > (urgent ? -burst(account) : 0);
-	if (may)
-		account->credit -= bytes;
-	pthread_mutex_unlock(&account->lock);
-	return may;
-}
-
-double pump_account_wait_ms(struct pump_account *account)
-{
-	double wait = 0;
-
-	if (!atomic_load(&account->has_rate))
-		return 0;
-	pthread_mutex_lock(&account->lock);
-	refill(account);
-	if (account->credit <= 0)
-		wait = (1 - account->credit) * 1e3 / account->bytes_per_second;
-	pthread_mutex_unlock(&account->lock);
-	return wait;
-}
 
 /* Lists of joins that have something to do */
 
@@ -439,7 +332,7 @@ static bool send_on(struct side *from, struct side *to, const char *bytes,
 
 static bool above_byte_limit(const struct join *join)
 {
-	double most = atomic_load(&join->account->most_bytes);
+	double most = pump_account_most_bytes(join->account);
 
 	return most > 0 &&
 	       join->counters->bytes[0] + join->counters->bytes[1] > most;
@@ -476,7 +369,7 @@ static ssize_t receive_piped(struct side *from, double moved)
 	int error;
 
 	/* A rate is kept by chunks. */
-	if (moved < BULK_BYTES || atomic_load(&from->join->account->has_rate) ||
+	if (moved < BULK_BYTES || pump_account_has_rate(from->join->account) ||
 	    !take_pipe(worker, &pipe)) {
 		errno = ENOSPC;
 		return -1;
@@ -950,7 +843,7 @@ int64_t pump_join(struct pump *pump, struct pump_account *account,
 	worker = &pump->workers[pump->next_worker++ % pump->worker_count];
 	pthread_mutex_unlock(&pump->lock);
 
-	atomic_fetch_add(&account->references, 1);
+	pump_account_get(account);
 	join->worker = worker;
 	for (int i = 0; i < 2; i++) {
 		join->counters->bytes[i] = (double)legs[i].early_bytes;

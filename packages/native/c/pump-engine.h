@@ -6,15 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pump-account.h"
+
 /*
  * Joins pairs of connected TCP sockets and moves their bytes, in threads of
  * its own. A FIN passes in its own direction only; whatever else ends one
  * socket ends the other with RST. Knows nothing of N-API.
  */
 struct pump;
-
-/* What all joins of one allocation share. Counted references. */
-struct pump_account;
 
 enum pump_end {
 	PUMP_FINISHED,		/* FIN both ways */
@@ -55,27 +54,6 @@ void pump_free(struct pump *pump);
 /* Resets all joins at once; when it returns, none moves a byte any more. */
 void pump_reset_all(struct pump *pump);
 
-struct pump_account *pump_account_new(void);
-void pump_account_put(struct pump_account *account);
-
-/*
- * @bytes_per_second: of all joins together, 0: no limit
- * @most_bytes: of each join, both ways together, 0: no limit
- */
-void pump_account_set(struct pump_account *account, double bytes_per_second,
-		      double most_bytes);
-
-/*
- * Whether @bytes may pass now; they are paid for then. Whoever comes while
- * there is credit may take more than there is. @urgent takes up to a burst
- * ahead of others.
- */
-bool pump_account_spend(struct pump_account *account, double bytes,
-			bool urgent);
-
-/* Milliseconds until there is credit. */
-double pump_account_wait_ms(struct pump_account *account);
-
 struct pump_leg {
 	int fd;			/* the pump's own from now on */
 	const void *early;	/* was read from it already */
@@ -98,7 +76,5 @@ struct pump_counters *pump_block(struct pump *pump, uint32_t block);
 /* Ends, in the order in which they came. Their slots are free afterwards. */
 size_t pump_take_ended(struct pump *pump, struct pump_ended *ended,
 		       size_t most);
-
-double pump_now_ms(void);
 
 #endif

@@ -52,7 +52,7 @@ static struct pump_part *arguments(napi_env env, napi_callback_info info,
 	return data;
 }
 
-static struct pump_account *account_of(napi_env env, napi_value value)
+struct pump_account *pump_account_of(napi_env env, napi_value value)
 {
 	void *account;
 	bool is_one;
@@ -179,7 +179,7 @@ static napi_value set_account(napi_env env, napi_callback_info info)
 
 	if (arguments(env, info, 3, values) == NULL)
 		return NULL;
-	account = account_of(env, values[0]);
+	account = pump_account_of(env, values[0]);
 	if (account == NULL)
 		return NULL;
 	if (napi_get_value_double(env, values[1], &rate) != napi_ok ||
@@ -199,7 +199,7 @@ static napi_value spend(napi_env env, napi_callback_info info)
 
 	if (arguments(env, info, 3, values) == NULL)
 		return NULL;
-	account = account_of(env, values[0]);
+	account = pump_account_of(env, values[0]);
 	if (account == NULL)
 		return NULL;
 	if (napi_get_value_double(env, values[1], &bytes) != napi_ok ||
@@ -218,7 +218,7 @@ static napi_value wait_ms(napi_env env, napi_callback_info info)
 
 	if (arguments(env, info, 1, values) == NULL)
 		return NULL;
-	account = account_of(env, values[0]);
+	account = pump_account_of(env, values[0]);
 	if (account == NULL ||
 	    napi_create_double(env, pump_account_wait_ms(account), &result) !=
 		    napi_ok)
@@ -259,7 +259,7 @@ static napi_value join(napi_env env, napi_callback_info info)
 		return NULL;
 	if (part->pump == NULL)
 		return fail(env, "the pump was not started");
-	account = account_of(env, values[0]);
+	account = pump_account_of(env, values[0]);
 	if (account == NULL ||
 	    !get_leg(env, values[1], values[2], &legs[0]))
 		return NULL;

@@ -22,7 +22,7 @@ describe("the engine", () => {
     "loses nothing, mixes nothing and leaks nothing (-fsanitize=%s)",
     async (sanitizer) => {
       const program = join(folder, `stress-${sanitizer}`);
-      const sources = ["stress.c", "../../c/pump-engine.c"].map((file) => join(import.meta.dirname, file));
+      const sources = ["stress.c", "../../c/pump-engine.c", "../../c/pump-account.c"].map((file) => join(import.meta.dirname, file));
       const flags = ["-std=gnu11", "-O1", "-g", `-fsanitize=${sanitizer}`, "-pthread"];
       const built = spawnSync("gcc", [...flags, ...sources, "-o", program], { encoding: "utf8" });
       expect(built.stderr).toBe("");
