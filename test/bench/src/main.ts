@@ -9,7 +9,8 @@ import { bindsModule } from "./measures/binds-module.ts";
 import { broker } from "./measures/broker.ts";
 import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
-import type { Measure } from "./measures/measure.ts";
+import { hostSetup, hostSmall, hostTcp, hostUdp } from "./measures/host.ts";
+import type { Measure, Pace } from "./measures/measure.ts";
 import { relayLarge, relayPackets, relaySmall } from "./measures/relay.ts";
 import { relayMemory } from "./measures/relay-memory.ts";
 import { request } from "./measures/request.ts";
@@ -17,6 +18,7 @@ import { thesisCounted, thesisLoss, thesisSmall } from "./measures/thesis.ts";
 import { throughput } from "./measures/throughput.ts";
 import { type Plot, plotAsSvg } from "./plot.ts";
 import { type MeasureResult, measureAsMarkdown, type Report, replaceTables, reportAsMarkdown } from "./report.ts";
+import { SHORT_ROUNDS } from "./rounds.ts";
 
 /** Measures whose results are kept together: a file of results and a place in performance.md for each set. */
 interface MeasureSet {
@@ -39,8 +41,16 @@ function alone(measure: Measure): MeasureSet {
   return { name: measure.name, results: `${measure.name}.json`, measures: [measure], mostMinutes: 60 };
 }
 
+const HOST: MeasureSet = {
+  name: "relay on the running kernel",
+  results: "host.json",
+  measures: [hostTcp, hostSmall, hostUdp, hostSetup],
+  mostMinutes: 60,
+};
+
 const SETS: readonly MeasureSet[] = [
   END_TO_END,
+  HOST,
   ...[
     binds,
     bindsModule,
@@ -57,6 +67,7 @@ const MEASURES = SETS.flatMap(({ measures }) => measures);
 /** One name for several. */
 const TOGETHER = new Map<string, readonly Measure[]>([
   ["relay", [relayLarge, relaySmall, relayPackets, relayMemory]],
+  ["host", HOST.measures],
   ["thesis", [thesisCounted, thesisLoss, thesisSmall]],
 ]);
 
@@ -70,24 +81,40 @@ const NAMES = [...MEASURES.map(({ name }) => name), ...TOGETHER.keys()];
 
 const program: Command = new Command("npm run bench --")
   .description("Measures Isthmus in laboratories, against other programs where there are any.")
-  .argument("[measure...]", `which: ${NAMES.join(", ")}; those end to end otherwise`)
+  .argument("[measure...]", `which: ${NAMES.join(", ")}; the short book otherwise`)
+  .option("--full", "everything, with all rounds")
+  .option("--rounds <number>", "so many rounds", Number)
   .option("--json <file>", "write all figures there")
   .option("--quiet", "no progress")
   .exitOverride()
-  .addHelpText(
-    "after",
-    "\nAll those end to end, and each of the others, also write to test/bench/results and performance.md.",
-  );
+  .addHelpText("after", "\nAll those of a set together also write to test/bench/results and performance.md.");
 
-function chosen(names: readonly string[]): readonly Measure[] {
-  if (names.length === 0) return END_TO_END.measures;
+/** What is measured when nothing is named. */
+const SHORT_BOOK = [...END_TO_END.measures, ...HOST.measures];
+
+interface Options {
+  json?: string;
+  quiet?: boolean;
+  full?: boolean;
+  rounds?: number;
+}
+
+function chosen(names: readonly string[], full: boolean): readonly Measure[] {
+  if (full) return MEASURES;
+  if (names.length === 0) return SHORT_BOOK;
   return names.flatMap((name) => {
     const known = TOGETHER.get(name) ?? MEASURES.filter((candidate) => candidate.name === name);
     return known.length > 0 ? known : program.error(`there is no measure '${name}'`);
   });
 }
 
-async function carryOut(measure: Measure, quiet: boolean): Promise<MeasureResult> {
+/** What is named, and the whole book, take their time. */
+function paceOf(names: readonly string[], { full = false, rounds }: Options): Pace {
+  if (rounds !== undefined) return () => rounds;
+  return full || names.length > 0 ? (most) => most : (most, short = SHORT_ROUNDS) => Math.min(most, short);
+}
+
+async function carryOut(measure: Measure, pace: Pace, quiet: boolean): Promise<MeasureResult> {
   const { name, title, method } = measure;
   const started = performance.now();
   const before = loadavg()[0]!;
@@ -101,7 +128,7 @@ async function carryOut(measure: Measure, quiet: boolean): Promise<MeasureResult
     load: { before, after: loadavg()[0]! },
   });
   try {
-    const figures = await measure.run(say, (plot) => plots.push(plot));
+    const figures = await measure.run(say, (plot) => plots.push(plot), pace);
     return { ...result, ...finish(), figures, ...(plots.length > 0 && { plots }) };
   } catch (error) {
     const message = messagesOf(error).join("\n");
@@ -123,8 +150,10 @@ function commit(): string | undefined {
 
 async function main(): Promise<void> {
   program.parse();
-  const { json, quiet = false } = program.opts<{ json?: string; quiet?: boolean }>();
-  const measures = chosen(program.args);
+  const options = program.opts<Options>();
+  const { json, quiet = false, full = false } = options;
+  const measures = chosen(program.args, full);
+  const pace = paceOf(program.args, options);
   const head = commit();
   const report: Report = {
     version: 1,
@@ -136,7 +165,7 @@ async function main(): Promise<void> {
   const sets = SETS.filter((set) => set.measures.some((measure) => measures.includes(measure)));
   endWithin(sets.reduce((sum, { mostMinutes }) => sum + mostMinutes, 0));
   for (const measure of measures) {
-    const result = await carryOut(measure, quiet);
+    const result = await carryOut(measure, pace, quiet);
     report.measures.push(result);
     process.stdout.write(`${measureAsMarkdown(result)}\n\n`);
   }

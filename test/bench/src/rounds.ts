@@ -1,5 +1,7 @@
 /** Fewer do not give an interval that means anything. */
 export const ROUNDS = 8;
+/** Where time is short. */
+export const SHORT_ROUNDS = 5;
 
 /**
  * Measures several things in turn, again and again, so that what else the machine does meets all of them alike. The

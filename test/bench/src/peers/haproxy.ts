@@ -30,7 +30,7 @@ export async function haproxyPath(
 /** A relay of TCP that copies nothing: what comes at `listen` goes to `next`, both HOST:PORT. */
 export function haproxyConfiguration(listen: string, next: string): string {
   return `global
-  maxconn 1000
+  maxconn 5000
 defaults
   mode tcp
   option splice-auto

@@ -22,22 +22,24 @@ export async function startSshd(host: Node): Promise<SshServer> {
   const allowed = join(host.folder, "allowed-keys");
   copyFileSync(`${key}.pub`, allowed);
   const config = join(host.folder, "sshd_config");
-  writeFileSync(
-    config,
-    `Port ${SSH_PORT}
-HostKey ${hostKey}
-AuthorizedKeysFile ${allowed}
-StrictModes no
-UsePAM no
-PidFile none
-PermitRootLogin prohibit-password
-`,
-  );
+  writeFileSync(config, sshdConfiguration({ port: SSH_PORT, hostKey, allowed }));
   // Debian's sshd insists on this folder, which the system's own start-up makes.
   await host.read("mkdir", ["-p", "/run/sshd"]);
   const program = host.spawn("/usr/sbin/sshd", ["-D", "-e", "-f", config], { name: "sshd" });
   await untilListening(host, `0.0.0.0:${SSH_PORT}`);
   return { host, program, key };
+}
+
+/** Of an sshd of one's own. @param options.allowed file of the keys that may log in as root */
+export function sshdConfiguration(options: { port: number; hostKey: string; allowed: string }): string {
+  return `Port ${options.port}
+HostKey ${options.hostKey}
+AuthorizedKeysFile ${options.allowed}
+StrictModes no
+UsePAM no
+PidFile none
+PermitRootLogin prohibit-password
+`;
 }
 
 /** `ssh -R` from home B and `ssh -L` from home A, through one sshd: encrypted twice, and clear on the server. */

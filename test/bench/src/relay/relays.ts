@@ -1,11 +1,14 @@
 import { NODE } from "@isthmus/e2e";
 import { haproxyConfiguration } from "../peers/haproxy.ts";
+import { sshdConfiguration } from "../peers/ssh.ts";
 
 /** As many connections at once as any measure makes. */
 export const MOST_CONNECTIONS = 100;
 
 /** The port on which host b listens, and that of relays that listen. */
 const SERVICE_PORT = 5000;
+const TURN_PORT = 3478;
+const SSH_PORT = 2222;
 /** Even ports for side 0, odd ones for side 1: one cell for each connection. Below those that hosts choose themselves. */
 const FIRST_PORT = 20_000;
 /** Source ports of datagrams at relays that hold a pair of legs for good: the pair is the same for each measurement. */
@@ -17,9 +20,11 @@ export interface Place {
   /** The relay's, towards a and towards b. */
   near: string;
   far: string;
-  /** The public ones of a's and of b's router. */
+  /** Those from which a and b are seen there: of their routers, or their own. */
   a: string;
   b: string;
+  /** The address of b at which it listens. */
+  listener: string;
 }
 
 /** Words for the load generator: who sends, who receives. */
@@ -28,8 +33,10 @@ export type Ends = readonly [from: string, to: string];
 /** Files as the relay's shell finds them. */
 export interface Tools {
   istctl: string;
-  /** Command line of the user-space IST, without its arguments. */
-  userspace: string;
+  /** Command line of an IST's data path alone, without its arguments. */
+  ist: string;
+  /** Where relays put files of theirs. */
+  folder: string;
 }
 
 /** A way from host a to host b. */
@@ -43,12 +50,14 @@ export interface Relay {
   setUp(place: Place, tools: Tools): string;
 }
 
-const LISTENER = `b,listen,192.168.2.2,${SERVICE_PORT}`;
-
-/** b listens behind a port forwarding of its router, and a connects. */
+/** b listens, if behind a router then at a port forwarding of that, and a connects. */
 function connecting(name: string, title: string, to: (place: Place) => string): Omit<Relay, "setUp" | "carriesUdp"> {
-  const ends = (place: Place): Ends => [`a,connect,${to(place)},${SERVICE_PORT}`, LISTENER];
+  const ends = (place: Place): Ends => [`a,connect,${to(place)},${SERVICE_PORT}`, listening(place)];
   return { name, title, tcp: ends, udp: ends };
+}
+
+function listening({ listener }: Place): string {
+  return `b,listen,${listener},${SERVICE_PORT}`;
 }
 
 /** Both connect to cells of an IST. */
@@ -130,22 +139,44 @@ function pureEnds({ near, far }: Place): Ends {
   return [`a,connect,${near},${even},${odd},2`, `b,connect,${far},${odd},${even},2`];
 }
 
+/** An IST's data path in a process of its own. */
+function started(driver: "ebpf" | "userspace", splice: "passive" | "pure"): Relay["setUp"] {
+  return ({ a, b }, tools) =>
+    inBackground(tools, `${tools.ist} ${driver} ${splice} ${a} ${b} ${FIRST_PORT} ${MOST_CONNECTIONS}`, {
+      name: `${driver}-${splice}`,
+      isReady: "grep -q ready",
+    });
+}
+
+export const ebpfPassive: Relay = {
+  ...meeting("ebpf-passive", "eBPF IST, Passive Splice"),
+  carriesUdp: true,
+  setUp: started("ebpf", "passive"),
+};
+
+export const ebpfPure: Relay = {
+  ...meeting("ebpf-pure", "eBPF IST, Pure Splice"),
+  carriesUdp: true,
+  tcp: (place) => pureEnds(place),
+  udp: (place) => pureEnds(place),
+  setUp: started("ebpf", "pure"),
+};
+
 export const userspace: Relay = {
   ...meeting("userspace", "user-space IST"),
   carriesUdp: true,
-  setUp: ({ a, b }, tools) =>
-    inBackground(`${tools.userspace} ${a} ${b} ${FIRST_PORT} ${MOST_CONNECTIONS}`, "userspace", "grep -q ready"),
+  setUp: started("userspace", "passive"),
 };
 
 export const socat: Relay = {
   ...connecting("socat", "socat", ({ near }) => near),
   carriesUdp: true,
-  setUp: ({ near, b }) =>
+  setUp: ({ near, b }, tools) =>
     ["TCP4", "UDP4"]
       .map((protocol) => {
         const backlog = protocol === "TCP4" ? `,backlog=${MOST_CONNECTIONS}` : "";
         const listen = `${protocol}-LISTEN:${SERVICE_PORT},bind=${near},fork,reuseaddr${backlog}`;
-        return inBackground(`socat ${listen} ${protocol}:${b}:${SERVICE_PORT}`, `socat-${protocol}`, "true");
+        return inBackground(tools, `socat ${listen} ${protocol}:${b}:${SERVICE_PORT}`, { name: `socat-${protocol}` });
       })
       .join("\n"),
 };
@@ -153,21 +184,100 @@ export const socat: Relay = {
 export const haproxy: Relay = {
   ...connecting("haproxy", "HAProxy", ({ near }) => near),
   carriesUdp: false,
-  setUp: ({ near, b }) => `
-    cat >/tmp/haproxy.cfg <<END
+  setUp: ({ near, b }, tools) => `
+    cat >${tools.folder}/haproxy.cfg <<END
 ${haproxyConfiguration(`${near}:${SERVICE_PORT}`, `${b}:${SERVICE_PORT}`)}END
-    ${inBackground("haproxy -db -f /tmp/haproxy.cfg", "haproxy", "true")}`,
+    ${inBackground(tools, `haproxy -db -f ${tools.folder}/haproxy.cfg`, { name: "haproxy" })}`,
 };
 
-/** The command that runs the user-space IST. */
-export function userspaceCommand(file: string): string {
+export const nginx: Relay = {
+  ...connecting("nginx", "nginx stream", ({ near }) => near),
+  carriesUdp: true,
+  setUp: ({ near, b }, tools) => `
+    cat >${tools.folder}/nginx.conf <<END
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off;
+pid ${tools.folder}/nginx.pid;
+worker_processes 1;
+worker_rlimit_nofile 16384;
+events {
+  worker_connections 16384;
+}
+stream {
+  proxy_timeout 60s;
+  server {
+    listen ${near}:${SERVICE_PORT} backlog=4096;
+    proxy_pass ${b}:${SERVICE_PORT};
+  }
+  server {
+    listen ${near}:${SERVICE_PORT} udp;
+    proxy_pass ${b}:${SERVICE_PORT};
+  }
+}
+END
+    ${inBackground(tools, `nginx -e stderr -c ${tools.folder}/nginx.conf`, { name: "nginx" })}
+    ${untilOpen(`${near}:${SERVICE_PORT}`)}`,
+};
+
+/** TURN: a's datagrams go in a channel (RFC 8656), its bytes in connections that the server makes (RFC 6062). */
+export const coturn: Relay = {
+  name: "coturn",
+  title: "coturn",
+  carriesUdp: true,
+  tcp: turnEnds,
+  udp: turnEnds,
+  setUp: ({ near, far }, tools) => {
+    const addresses = `-L ${near} -p ${TURN_PORT} -E ${far}`;
+    const files = `--pidfile ${tools.folder}/turn.pid --userdb ${tools.folder}/turn.db`;
+    const command = `turnserver -n ${addresses} --no-auth --no-cli --no-tls --no-dtls --relay-threads 1 ${files} -l stdout`;
+    return `${inBackground(tools, command, { name: "coturn" })}\n${untilOpen(`${near}:${TURN_PORT}`)}`;
+  },
+};
+
+function turnEnds(place: Place): Ends {
+  return [`a,turn,${place.near},${TURN_PORT},${place.listener},${SERVICE_PORT}`, listening(place)];
+}
+
+/** The relay has an sshd, to which b's host has connected. It carries what comes there encrypted from the relay on. */
+export const ssh: Relay = {
+  ...connecting("ssh", "ssh -R", ({ near }) => near),
+  carriesUdp: false,
+  setUp: ({ near, far, listener }, tools) => {
+    const own = `${tools.folder}/ssh`;
+    const options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ExitOnForwardFailure=yes";
+    const forwarding = `-R ${near}:${SERVICE_PORT}:${listener}:${SERVICE_PORT}`;
+    const client = `ip netns exec b ssh -N -T -F none -i ${own}/user ${options} -p ${SSH_PORT} ${forwarding} root@${far}`;
+    return `
+      mkdir -p ${own} /run/sshd
+      for key in host user; do ssh-keygen -q -t ed25519 -N "" -f ${own}/$key; done
+      cat >${own}/config <<END
+${sshdConfiguration({ port: SSH_PORT, hostKey: `${own}/host`, allowed: `${own}/user.pub` })}GatewayPorts clientspecified
+END
+      ${inBackground(tools, `/usr/sbin/sshd -D -e -f ${own}/config`, { name: "sshd" })}
+      ${untilOpen(`0.0.0.0:${SSH_PORT}`)}
+      ${inBackground(tools, client, { name: "ssh" })}
+      ${untilOpen(`${near}:${SERVICE_PORT}`)}`;
+  },
+};
+
+/** The command that runs an IST's data path. */
+export function istCommand(file: string): string {
   return [NODE, ...process.execArgv, file].join(" ");
 }
 
 /** Starts a program that outlives the script, and waits until its output is as it should be. */
-function inBackground(command: string, name: string, isReady: string): string {
-  const log = `/tmp/${name}.log`;
+function inBackground(
+  { folder }: Tools,
+  command: string,
+  { name, isReady = "true" }: { name: string; isReady?: string },
+): string {
+  const log = `${folder}/${name}.log`;
   return `
     HOME=/tmp setsid ${command} >${log} 2>&1 </dev/null & pid=$!
     until ${isReady} ${log}; do kill -0 $pid || { cat ${log}; exit 1; }; sleep 0.1; done`;
+}
+
+/** Waits until the program that was started last takes TCP connections there. */
+function untilOpen(address: string): string {
+  return `until ss -Hltn | grep -qF " ${address} "; do kill -0 $pid; sleep 0.1; done`;
 }

@@ -1,18 +1,14 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { extname, join, resolve } from "node:path";
+import { NETNS_FOLDER, WORLD_FOLDER } from "@isthmus/lab";
 import type { VirtualMachine } from "@isthmus/vm";
-import {
-  direct,
-  type Ends,
-  MOST_CONNECTIONS,
-  none,
-  type Place,
-  type Relay,
-  type Tools,
-  userspaceCommand,
-} from "./relays.ts";
-import { HOST, PATIENCE_MS, type Shell } from "./shell.ts";
+import { direct, istCommand, MOST_CONNECTIONS, none, type Place, type Relay, type Tools } from "./relays.ts";
+import { HOST, PATIENCE_MS, pinned, type Shell } from "./shell.ts";
 
 const CHECKOUT = resolve(import.meta.dirname, "../../../..");
+const LOAD = join(import.meta.dirname, "../../c/load.c");
 /** Where tools lie in a guest: in its memory, so that running them asks nobody. */
 const GUEST_TOOLS = "/tmp/relay-tools";
 
@@ -24,6 +20,8 @@ export interface Flow {
   sent: number;
   received: number;
   seconds: number;
+  /** That all processes on the path ran; 0 where it is not known. */
+  cpu: number;
 }
 
 export interface RoundTrips {
@@ -39,12 +37,18 @@ export interface SetUps {
   perSecond: number;
 }
 
-const HOSTS = `
-set -e
-for host in a na nb b; do
-  ip netns add $host
-  ip -n $host link set lo up
-done
+/** Those of a path's two sides to which relays are connected. */
+interface Neighbours {
+  a: string;
+  b: string;
+  /** Where b listens; nothing is where relays see it. */
+  listener?: string;
+}
+
+const ROUTERS: Neighbours = { a: "na", b: "nb", listener: "192.168.2.2" };
+const ENDS: Neighbours = { a: "a", b: "b" };
+
+const CABLE = `
 cable() {
   ip link add $2 netns $1 type veth peer name $5 netns $4
   ip -n $1 addr add $3 dev $2
@@ -52,9 +56,29 @@ cable() {
   ip -n $1 link set $2 up
   ip -n $4 link set $5 up
 }
+`;
+
+/** Hosts, in namespaces, and a cable between them. */
+const HOSTS = `
+set -e
+for host in a b; do
+  ip netns add $host
+  ip -n $host link set lo up
+done
+${CABLE}
+cable a d0 172.16.0.1/24 b d0 172.16.0.2/24
+`;
+
+/** A NAT before each of them, and a cable between these. */
+const NATS = `
+set -e
+for router in na nb; do
+  ip netns add $router
+  ip -n $router link set lo up
+done
+${CABLE}
 cable a a0 192.168.1.2/24 na lan 192.168.1.1/24
 cable b b0 192.168.2.2/24 nb lan 192.168.2.1/24
-cable a d0 172.16.0.1/24 b d0 172.16.0.2/24
 cable na w0 10.255.0.1/24 nb w0 10.255.0.2/24
 ip -n a route add default via 192.168.1.1
 ip -n b route add default via 192.168.2.1
@@ -106,39 +130,81 @@ const BUFFERS = `for host in a b; do
     net.ipv4.tcp_rmem="4096 131072 ${RECEIVE_BUFFER_BYTES}"
 done`;
 
+/** Namespaces would inherit what this host likes best, which paces itself by a clock. */
+const CONGESTION_CONTROL = "sysctl -qw net.ipv4.tcp_congestion_control=reno";
+
 /**
- * Two hosts behind NATs, and relays between them:
+ * Two hosts, behind NATs or not, and relays between them:
  *
  *   a 192.168.1.2 --- na --- near RELAY far --- nb --- 192.168.2.2 b
+ *   a                    --- near RELAY far ---                    b
  *
  * Each relay is a namespace with cables of its own, so that all of them can stand side by side and what one of them does
- * to its network (hooks, connection tracking) is not paid for by the next. Two more cables go from na to nb, and from a
- * to b.
+ * to its network (hooks, connection tracking) is not paid for by the next. One more cable goes from na to nb where these
+ * are, and one from a to b.
  */
 export class RelaySite {
   readonly relays: readonly Relay[];
   readonly #hosts: Shell;
   readonly #relay: Shell;
-  readonly #hostTools: string;
-  readonly #guestTools: string;
+  readonly #neighbours: Neighbours;
+  /** Folders of the tools, for the hosts and for relays. */
+  readonly #tools: { hosts: string; relays: string };
+  /** The one CPU that all share; nothing where there is only one. */
+  readonly #cpu: number | undefined;
 
-  private constructor(relays: readonly Relay[], hosts: Shell, relay: Shell, tools: { host: string; guest: string }) {
+  private constructor(
+    relays: readonly Relay[],
+    where: {
+      hosts: Shell;
+      relays: Shell;
+      tools: { hosts: string; relays: string };
+      neighbours: Neighbours;
+      cpu?: number;
+    },
+  ) {
     this.relays = relays;
-    this.#hosts = hosts;
-    this.#relay = relay;
-    this.#hostTools = tools.host;
-    this.#guestTools = tools.guest;
+    this.#hosts = where.hosts;
+    this.#relay = where.relays;
+    this.#tools = where.tools;
+    this.#neighbours = where.neighbours;
+    this.#cpu = where.cpu;
   }
 
   /** All of it in one guest, with the module loaded. */
   static async inside(vm: VirtualMachine, relays: readonly Relay[]): Promise<RelaySite> {
     await buildTools(vm);
-    const site = new RelaySite(relays, vm, vm, { host: GUEST_TOOLS, guest: GUEST_TOOLS });
-    await vm.check(`sysctl -qw net.core.netdev_max_backlog=${BACKLOG}\n${HOSTS}\n${BUFFERS}`, PATIENCE_MS);
+    const tools = { hosts: GUEST_TOOLS, relays: GUEST_TOOLS };
+    const site = new RelaySite(relays, { hosts: vm, relays: vm, tools, neighbours: ROUTERS });
+    await vm.check(`sysctl -qw net.core.netdev_max_backlog=${BACKLOG}\n${HOSTS}${NATS}\n${BUFFERS}`, PATIENCE_MS);
     for (const relay of standing(relays)) {
       await vm.check(`set -e; ${site.#cables(relay)}`, PATIENCE_MS);
       await site.#setUp(relay);
     }
+    return site;
+  }
+
+  /**
+   * All of it in namespaces here, which is to be a private world, without NATs: hosts and relays share one CPU and go
+   * before everything else there, so that speed is the inverse of work.
+   */
+  static async here(relays: readonly Relay[]): Promise<RelaySite> {
+    const folder = mkdtempSync(join(WORLD_FOLDER, "relay-site-"));
+    execFileSync("gcc", ["-O2", "-o", join(folder, "load"), LOAD]);
+    const cpu = availableParallelism() - 1;
+    const site = new RelaySite(relays, {
+      hosts: HOST,
+      relays: pinned(cpu),
+      tools: { hosts: folder, relays: folder },
+      neighbours: ENDS,
+      cpu,
+    });
+    await HOST.check(HOSTS);
+    for (const relay of standing(relays)) {
+      await HOST.check(`set -e; ${site.#cables(relay)}`);
+      await site.#setUp(relay);
+    }
+    await HOST.check(`for space in $(ls ${NETNS_FOLDER}); do ip netns exec $space ${CONGESTION_CONTROL}; done`);
     return site;
   }
 
@@ -148,8 +214,9 @@ export class RelaySite {
    */
   static async around(vm: VirtualMachine, relays: readonly Relay[]): Promise<RelaySite> {
     await buildTools(vm);
-    const site = new RelaySite(relays, HOST, vm, { host: vm.share, guest: GUEST_TOOLS });
-    await HOST.check(`${HOSTS}\n${BUFFERS}`);
+    const tools = { hosts: vm.share, relays: GUEST_TOOLS };
+    const site = new RelaySite(relays, { hosts: HOST, relays: vm, tools, neighbours: ROUTERS });
+    await HOST.check(`${HOSTS}${NATS}\n${BUFFERS}`);
     await vm.check("/sbin/modprobe virtio_net", PATIENCE_MS);
     for (const [n, relay] of standing(relays).entries()) {
       await HOST.check(`set -e; ${site.#plugRouters(relay, n)}`);
@@ -162,47 +229,54 @@ export class RelaySite {
   place({ name }: Relay): Place {
     const number = this.relays.findIndex((relay) => relay.name === name) + 1;
     const net = `10.${number}`;
-    return { namespace: `r${number}`, near: `${net}.1.1`, far: `${net}.2.1`, a: `${net}.1.2`, b: `${net}.2.2` };
+    const b = `${net}.2.2`;
+    const { listener = b } = this.#neighbours;
+    return { namespace: `r${number}`, near: `${net}.1.1`, far: `${net}.2.1`, a: `${net}.1.2`, b, listener };
   }
 
   /** Bytes from a to b over so many connections. */
   tcp(relay: Relay, connections: number, { warmMs, ms }: { warmMs: number; ms: number }): Promise<Flow> {
-    return this.#load("tcp", relay.tcp(this.place(relay)), [connections, warmMs, ms]);
+    return this.#load("tcp", relay, "tcp", [connections, warmMs, ms]);
   }
 
   /** Datagrams there and back, one at a time. */
   roundTrips(relay: Relay, count: number, bytes: number): Promise<RoundTrips> {
-    return this.#load("rtt", relay.udp(this.place(relay)), [count, bytes]);
+    return this.#load("rtt", relay, "udp", [count, bytes]);
   }
 
   /** Datagrams, as many as arrive without loss: the counts are of datagrams. */
   packets(relay: Relay, bytes: number, { warmMs, ms }: { warmMs: number; ms: number }): Promise<Flow> {
-    return this.#load("packets", relay.udp(this.place(relay)), [bytes, warmMs, ms]);
+    return this.#load("packets", relay, "udp", [bytes, warmMs, ms]);
   }
 
   /** Datagrams at a rate, 0 for as fast as they go: the counts are of datagrams. */
   rate(relay: Relay, bytes: number, bitsPerSecond: number, ms: number): Promise<Flow> {
-    return this.#load("rate", relay.udp(this.place(relay)), [bytes, bitsPerSecond, ms]);
+    return this.#load("rate", relay, "udp", [bytes, bitsPerSecond, ms]);
   }
 
   /** Connections, one after the other. */
   setUps(relay: Relay, count: number): Promise<SetUps> {
-    return this.#load("setup", relay.tcp(this.place(relay)), [count]);
+    return this.#load("setup", relay, "tcp", [count]);
+  }
+
+  /** Connections, many at once. */
+  burst(relay: Relay, count: number): Promise<Pick<SetUps, "perSecond">> {
+    return this.#load("burst", relay, "tcp", [count]);
   }
 
   /** Makes so many connections and holds them while a script runs at the relay. @returns what that wrote */
   async hold(relay: Relay, count: number, script: string, timeoutMs: number): Promise<string> {
     const [from, to] = relay.tcp(this.place(relay));
     await this.#hosts.check(
-      `rm -f /tmp/hold.in /tmp/hold.out; mkfifo /tmp/hold.in
-      ${this.#hostTools}/load setup ${from} ${to} ${count} keep </tmp/hold.in >/tmp/hold.out 2>&1 & pid=$!
-      exec 3>/tmp/hold.in
-      until [ -s /tmp/hold.out ]; do kill -0 $pid || exit 1; sleep 0.1; done
-      setsid sh -c 'exec sleep infinity' >&3 2>&1 </dev/null & echo $! >/tmp/hold.pid`,
+      `cd ${this.#tools.hosts}; rm -f hold.in hold.out; mkfifo hold.in
+      ./load setup ${from} ${to} ${count} keep <hold.in >hold.out 2>&1 & pid=$!
+      exec 3>hold.in
+      until [ -s hold.out ]; do kill -0 $pid || exit 1; sleep 0.1; done
+      setsid sh -c 'exec sleep infinity' >&3 2>&1 </dev/null & echo $! >hold.pid`,
       timeoutMs,
     );
     const output = await this.#relay.check(script, PATIENCE_MS);
-    await this.#hosts.check("kill $(cat /tmp/hold.pid)");
+    await this.#hosts.check(`kill $(cat ${this.#tools.hosts}/hold.pid)`);
     return output;
   }
 
@@ -216,7 +290,7 @@ export class RelaySite {
 
   /** The module's own words. */
   istctl(relay: Relay, words: string): Promise<string> {
-    return this.on(relay, `${this.#guestTools}/istctl ${words}`);
+    return this.on(relay, `${this.#tools.relays}/istctl ${words}`);
   }
 
   /** Switches what devices do for the stack on or off, on all cables. */
@@ -246,9 +320,12 @@ export class RelaySite {
     }
   }
 
-  async #load<T>(what: string, [from, to]: Ends, numbers: readonly number[]): Promise<T> {
+  async #load<T>(what: string, relay: Relay, transport: "tcp" | "udp", numbers: readonly number[]): Promise<T> {
+    const [from, to] = relay[transport](this.place(relay));
+    const namespace = standing([relay]).length > 0 ? this.place(relay).namespace : this.#neighbours.a;
+    const settings = this.#cpu === undefined ? "" : `LOAD_CPU=${this.#cpu} LOAD_RELAY=${namespace}`;
     const line = await this.#hosts.check(
-      `${this.#hostTools}/load ${what} ${from} ${to} ${numbers.join(" ")}`,
+      `${settings} ${this.#tools.hosts}/load ${what} ${from} ${to} ${numbers.join(" ")}`,
       PATIENCE_MS,
     );
     return JSON.parse(line) as T;
@@ -259,11 +336,11 @@ export class RelaySite {
     return `
       ip netns add ${namespace}
       ip -n ${namespace} link set lo up
-      ip link add w-${namespace} netns na type veth peer name i0 netns ${namespace}
-      ip link add w-${namespace} netns nb type veth peer name i1 netns ${namespace}
+      ip link add w-${namespace} netns ${this.#neighbours.a} type veth peer name i0 netns ${namespace}
+      ip link add w-${namespace} netns ${this.#neighbours.b} type veth peer name i1 netns ${namespace}
       ${this.#relayAddresses(relay)}
-      ${this.#routerAddresses("na", `w-${namespace}`, a, near, far)}
-      ${this.#routerAddresses("nb", `w-${namespace}`, b, far, near)}`;
+      ${this.#routerAddresses(this.#neighbours.a, `w-${namespace}`, a, near, far)}
+      ${this.#routerAddresses(this.#neighbours.b, `w-${namespace}`, b, far, near)}`;
   }
 
   #relayAddresses(relay: Relay): string {
@@ -290,8 +367,8 @@ export class RelaySite {
     return `
       ip link set ${toA} netns na
       ip link set ${toB} netns nb
-      ${this.#routerAddresses("na", toA, a, near, far)}
-      ${this.#routerAddresses("nb", toB, b, far, near)}`;
+      ${this.#routerAddresses(this.#neighbours.a, toA, a, near, far)}
+      ${this.#routerAddresses(this.#neighbours.b, toB, b, far, near)}`;
   }
 
   #plugRelay(relay: Relay, n: number): string {
@@ -313,8 +390,9 @@ export class RelaySite {
 
   async #setUp(relay: Relay): Promise<void> {
     const tools: Tools = {
-      istctl: `${this.#guestTools}/istctl`,
-      userspace: userspaceCommand(join(import.meta.dirname, `userspace-ist${extname(import.meta.filename)}`)),
+      istctl: `${this.#tools.relays}/istctl`,
+      ist: istCommand(join(import.meta.dirname, `ist${extname(import.meta.filename)}`)),
+      folder: this.#tools.relays,
     };
     const place = this.place(relay);
     const script = `cd ${CHECKOUT}\n${relay.setUp(place, tools)}`;
@@ -353,7 +431,7 @@ export function networkCards(relays: readonly Relay[]): string[] {
 
 /** Compiles the load generator and the module's command, in the folder that a guest shares, and for its own memory. */
 async function buildTools(vm: VirtualMachine): Promise<void> {
-  vm.compile(join(import.meta.dirname, "../../c/load.c"), join(CHECKOUT, "kernel/splice/test/istctl.c"));
+  vm.compile(LOAD, join(CHECKOUT, "kernel/splice/test/istctl.c"));
   await vm.check(
     `mkdir -p ${GUEST_TOOLS} && cp ${vm.guestShare}/load ${vm.guestShare}/istctl ${GUEST_TOOLS}/`,
     PATIENCE_MS,

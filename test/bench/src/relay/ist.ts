@@ -1,8 +1,9 @@
 /**
- * `userspace-ist SOURCE_A SOURCE_B FIRST_PORT CELLS`: the data path of an IST in user space, with as many cells as asked
- * for (even ports for side 0, odd ones for side 1). Says `ready`, and runs until it is ended.
+ * `ist DRIVER SPLICE SOURCE_A SOURCE_B FIRST_PORT CELLS`: the data path of an IST, `ebpf` or `userspace`, with as many
+ * cells as asked for (even ports for side 0, odd ones for side 1), which are `passive` or `pure`. Says `ready`, and runs
+ * until it is ended.
  */
-import { openDataPath, SocketSplicer } from "@isthmus/datapath";
+import { type Driver, openDataPath, SocketSplicer } from "@isthmus/datapath";
 import { sourcePrefix } from "@isthmus/protocol";
 import { createLogger } from "@isthmus/service";
 
@@ -10,14 +11,13 @@ import { createLogger } from "@isthmus/service";
 const UDP_IDLE_MS = 3_600_000;
 const NO_LIMITS = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 3500 };
 
-const [sourceA = "", sourceB = "", first = 0, cells = 0] = process.argv
-  .slice(2)
-  .map((word, n) => (n < 2 ? word : Number(word))) as [string, string, number, number];
+const [driver = "", splice = "", sourceA = "", sourceB = "", ...numbers] = process.argv.slice(2);
+const [first = 0, cells = 0] = numbers.map(Number);
 
 const { dataPath } = await openDataPath(
   {
-    driver: "userspace",
-    logger: createLogger({ name: "userspace-ist", level: "warn" }),
+    driver: driver as Driver,
+    logger: createLogger({ name: "ist", level: "warn" }),
     splicer: new SocketSplicer(),
     bind: [],
   },
@@ -28,6 +28,7 @@ await dataPath.allocate({
   cells: Array.from({ length: cells }, (_, cell) => ({
     cell,
     ports: [first + 2 * cell, first + 2 * cell + 1] as const,
+    ...(splice === "pure" && { pure: {} }),
   })),
   sources: [[sourcePrefix(sourceA)], [sourcePrefix(sourceB)]],
   limits: NO_LIMITS,

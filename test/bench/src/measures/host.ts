@@ -1,0 +1,308 @@
+import { availableParallelism } from "node:os";
+import { requireLab } from "@isthmus/lab";
+import { type Figure, figure, type Goal } from "../figure.ts";
+import type { Plot, Series } from "../plot.ts";
+import type { Relay } from "../relay/relays.ts";
+import * as ways from "../relay/relays.ts";
+import { RelaySite } from "../relay/site.ts";
+import { interleave } from "../rounds.ts";
+import { median, medianInterval, pairedRatios } from "../statistics.ts";
+import type { Measure, Pace } from "./measure.ts";
+
+const CONNECTIONS = [1, 10, 50, 100];
+const SMALL_CONNECTIONS = [1, 50];
+const TIME = { warmMs: 250, ms: 500 };
+const DATAGRAM_BYTES = 64;
+const ROUND_TRIPS = 5000;
+const SET_UPS = 1000;
+const BURST = 4000;
+const HELD_SPLICES = 4000;
+
+const { direct, forward, nat, ebpfPassive, ebpfPure, userspace, haproxy, nginx, socat, coturn, ssh } = ways;
+/** Those of the kernel, and the two that the user-space path is judged by. */
+const CLOSE = [direct, forward, nat, ebpfPassive, ebpfPure, userspace, haproxy];
+const RELAYS = [...CLOSE, nginx, socat, coturn, ssh];
+/** Of those, the ones where an end that is connected knows that the other is. */
+const CONNECTORS = [direct, forward, nat, ebpfPassive, haproxy, nginx];
+
+interface Progress {
+  say: (progress: string) => void;
+  draw: (plot: Plot) => void;
+  rounds: number;
+}
+
+/** More than elsewhere: these are times, and none of them takes long. */
+function roundsOf(pace: Pace): number {
+  return pace(15, 8);
+}
+
+const METHOD = `On the running kernel, without any NAT but the one that is measured: a - relay - b in namespaces of this \
+host. Sender, relay and receiver share CPU ${availableParallelism() - 1} at nice -15, so that speed is the inverse of work.`;
+const CPU = `CPU-seconds are the run time (schedstat) of all processes in the namespaces of a, b and the relay; what the \
+kernel does with a packet is done in the time of whoever sends it.`;
+const TURN = `coturn relays by TURN: TCP as in RFC 6062, datagrams in channels. ssh -R is one sshd on the relay and a client \
+on b, which encrypts one of the two legs.`;
+
+export const hostTcp: Measure = {
+  name: "host-tcp",
+  title: "The relay's TCP on the running kernel",
+  method: `${METHOD} Packets of up to 64 KiB (GSO). What the receiver received in ${TIME.ms} ms after ${TIME.warmMs} ms. \
+${CPU} ${TURN}`,
+  run: async (say, draw, pace) => {
+    const site = await siteOf(RELAYS);
+    return goodputs(
+      site,
+      RELAYS,
+      { say, draw, rounds: roundsOf(pace) },
+      {
+        name: "host-tcp",
+        what: "TCP with large packets",
+        connections: CONNECTIONS,
+        goals: { forward: 0.97, nat: 1.1, cost: 0.85, userspace: 1.3 },
+      },
+    );
+  },
+};
+
+export const hostSmall: Measure = {
+  name: "host-small",
+  title: "The relay's TCP on the running kernel: packets of 1,500 bytes",
+  method: `${METHOD} All offloads of all cables are off. What the receiver received in ${TIME.ms} ms after ${TIME.warmMs} ms. \
+${CPU}`,
+  run: async (say, draw, pace) => {
+    const site = await siteOf(CLOSE);
+    await site.setOffloads(false);
+    return goodputs(
+      site,
+      CLOSE,
+      { say, draw, rounds: roundsOf(pace) },
+      {
+        name: "host-small",
+        what: "TCP with packets of 1,500 bytes",
+        connections: SMALL_CONNECTIONS,
+        goals: { cost: 0.65 },
+      },
+    );
+  },
+};
+
+export const hostUdp: Measure = {
+  name: "host-udp",
+  title: "The relay's datagrams on the running kernel",
+  method: `${METHOD} Datagrams have ${DATAGRAM_BYTES} bytes of payload. Round trips one by one, the median of ${ROUND_TRIPS}; \
+then as many as arrive without loss, in ${TIME.ms} ms after ${TIME.warmMs} ms.`,
+  run: async (say, _draw, pace) => {
+    const carriers = RELAYS.filter((way) => way.carriesUdp);
+    const site = await siteOf(carriers);
+    const roundTrips = await interleave(
+      carriers,
+      async (way, round) => {
+        const { median: time } = await site.roundTrips(way, ROUND_TRIPS, DATAGRAM_BYTES);
+        say(`round trips, round ${round}: ${way.title} ${time.toFixed(1)} us`);
+        return time;
+      },
+      roundsOf(pace),
+    );
+    const packets = await interleave(
+      carriers,
+      async (way, round) => {
+        const { received, seconds } = await site.packets(way, DATAGRAM_BYTES, TIME);
+        say(`datagrams, round ${round}: ${way.title} ${(received / seconds).toFixed(0)} a second`);
+        return received / seconds;
+      },
+      roundsOf(pace),
+    );
+    return [
+      ...besideForwarding("UDP round trip", "us", roundTrips, { atMost: 0.87 }),
+      ...besideForwarding("datagrams per second", "", packets, { atLeast: 1.02 }),
+    ];
+  },
+};
+
+export const hostSetup: Measure = {
+  name: "host-setup",
+  title: "Set-up and memory of a splice on the running kernel",
+  method: `${METHOD} Set-up is from connect() of the second end (or the only one) until both are connected, the median of \
+${SET_UPS} one after the other. A burst is ${BURST} connections, 100 at a time, both ends' work included. The user-space IST \
+answers each end by itself: an end's "connected" says nothing of the other there. Memory is what the kernel says that the \
+maps take, with ${HELD_SPLICES} splices and without.`,
+  run: async (say, _draw, pace) => {
+    const site = await siteOf(CONNECTORS);
+    const setUps = await interleave(
+      CONNECTORS,
+      async (way, round) => {
+        const { median: time } = await site.setUps(way, SET_UPS);
+        say(`set-ups, round ${round}: ${way.title} ${time.toFixed(1)} us`);
+        return time;
+      },
+      roundsOf(pace),
+    );
+    const bursts = await interleave(
+      CONNECTORS,
+      async (way, round) => {
+        const { perSecond } = await site.burst(way, BURST);
+        say(`bursts, round ${round}: ${way.title} ${perSecond.toFixed(0)} a second`);
+        return perSecond;
+      },
+      roundsOf(pace),
+    );
+    return [
+      ...CONNECTORS.map((way) =>
+        figure(`set-up: ${way.title}`, "us", setUps.get(way)!, way === ebpfPassive ? { atMost: 15 } : undefined),
+      ),
+      ...CONNECTORS.map((way) =>
+        figure(
+          `connections set up per second: ${way.title}`,
+          "",
+          bursts.get(way)!,
+          way === ebpfPassive ? { atLeast: 30_000 } : undefined,
+        ),
+      ),
+      await memory(site),
+    ];
+  },
+};
+
+function siteOf(relays: readonly Relay[]): Promise<RelaySite> {
+  requireLab();
+  return RelaySite.here(relays);
+}
+
+interface Sample {
+  /** Gbit/s. */
+  rate: number;
+  /** CPU-seconds for 10^9 bytes. */
+  cost: number;
+}
+
+interface Goals {
+  /** Of the splice's goodput as a ratio to these. */
+  forward?: number;
+  nat?: number;
+  /** Of its CPU-seconds for a byte as a ratio to NAT's. */
+  cost?: number;
+  /** Of the user-space path's goodput as a ratio to HAProxy's. */
+  userspace?: number;
+}
+
+async function goodputs(
+  site: RelaySite,
+  relays: readonly Relay[],
+  { say, draw, rounds }: Progress,
+  wanted: { name: string; what: string; connections: readonly number[]; goals: Goals },
+): Promise<Figure[]> {
+  const points = new Map<number, Map<Relay, Sample[]>>();
+  for (const connections of wanted.connections) {
+    points.set(
+      connections,
+      await interleave(
+        relays,
+        async (way, round) => {
+          const { received, seconds, cpu } = await site.tcp(way, connections, TIME);
+          const rate = (received * 8) / seconds / 1e9;
+          say(`${connections} connections, round ${round}: ${way.title} ${rate.toFixed(2)} Gbit/s`);
+          return { rate, cost: cpu / (received / 1e9) };
+        },
+        rounds,
+      ),
+    );
+  }
+  draw({
+    kind: "lines",
+    name: wanted.name,
+    title: `${wanted.what} on the running kernel, ratio to plain forwarding`,
+    x: "connections",
+    y: "goodput, ratio to plain forwarding",
+    series: relays.map((way) => series(way, points)),
+  });
+  return [...points].flatMap(([connections, samples]) => figuresOf(connections, samples, wanted.goals));
+}
+
+function series(way: Relay, points: ReadonlyMap<number, ReadonlyMap<Relay, Sample[]>>): Series {
+  return {
+    name: way.title,
+    points: Array.from(points, ([x, samples]) => {
+      const ratios = pairedRatios(ratesOf(samples.get(way)!), ratesOf(samples.get(forward)!));
+      return { x, y: median(ratios), ...(ratios.length > 1 && medianInterval(ratios)) };
+    }),
+  };
+}
+
+function ratesOf(samples: readonly Sample[]): number[] {
+  return samples.map(({ rate }) => rate);
+}
+
+function costsOf(samples: readonly Sample[]): number[] {
+  return samples.map(({ cost }) => cost);
+}
+
+function figuresOf(connections: number, samples: ReadonlyMap<Relay, Sample[]>, goals: Goals): Figure[] {
+  const label = connections === 1 ? "1 connection" : `${connections} connections`;
+  const rates = (way: Relay): number[] => ratesOf(samples.get(way)!);
+  const costs = (way: Relay): number[] => costsOf(samples.get(way)!);
+  const faster = (a: Relay, b: Relay, least?: number): Figure =>
+    figure(`${label}: ${a.title} / ${b.title}`, "x", pairedRatios(rates(a), rates(b)), atLeast(least));
+  const dearer = (a: Relay, b: Relay, most?: number): Figure =>
+    figure(
+      `${label}: ${a.title} / ${b.title}, CPU for a byte`,
+      "x",
+      pairedRatios(costs(a), costs(b)),
+      most === undefined ? undefined : { atMost: most },
+    );
+  return [
+    ...[...samples.keys()].flatMap((way) => [
+      figure(`${label}: ${way.title}`, "Gbit/s", rates(way)),
+      figure(`${label}: ${way.title}`, "CPU-s per GB", costs(way)),
+    ]),
+    ...[...samples.keys()]
+      .filter((way) => way !== forward)
+      .map((way) => faster(way, forward, way === ebpfPassive ? goals.forward : undefined)),
+    faster(ebpfPassive, nat, goals.nat),
+    dearer(ebpfPassive, nat, goals.cost),
+    dearer(ebpfPure, ebpfPassive, 1),
+    faster(userspace, haproxy, goals.userspace),
+    dearer(userspace, haproxy),
+  ];
+}
+
+function atLeast(least: number | undefined): Goal | undefined {
+  return least === undefined ? undefined : { atLeast: least };
+}
+
+/** What was measured at each relay, and how that compares with forwarding; the goal is the splice's. */
+function besideForwarding(what: string, unit: string, rounds: ReadonlyMap<Relay, number[]>, goal: Goal): Figure[] {
+  return [
+    ...Array.from(rounds, ([way, values]) => figure(`${what}: ${way.title}`, unit, values)),
+    ...Array.from(rounds.keys())
+      .filter((way) => way !== forward)
+      .map((way) =>
+        figure(
+          `${what}: ${way.title} / ${forward.title}`,
+          "x",
+          pairedRatios(rounds.get(way)!, rounds.get(forward)!),
+          way === ebpfPassive ? goal : undefined,
+        ),
+      ),
+  ];
+}
+
+/** Maps are seen in what the IST has open; each says what it takes, in bytes. */
+async function memory(site: RelaySite): Promise<Figure> {
+  const script = `
+    for process in $(ip netns pids ${site.place(ebpfPassive).namespace}); do
+      cat /proc/$process/fdinfo/* 2>/dev/null
+    done`;
+  const before = mapBytes(await site.hold(ebpfPassive, 1, script, 60_000));
+  const after = mapBytes(await site.hold(ebpfPassive, 1 + HELD_SPLICES, script, 60_000));
+  return figure("memory of an established splice in the maps", "KB", [(after - before) / HELD_SPLICES / 1000], {
+    atMost: 0.35,
+  });
+}
+
+/** @param descriptors those of a process, as /proc/PID/fdinfo has them */
+export function mapBytes(descriptors: string): number {
+  const maps = new Map<string, number>();
+  for (const [, bytes, id] of descriptors.matchAll(/^memlock:\s*(\d+)\nmap_id:\s*(\d+)$/gm))
+    maps.set(id!, Number(bytes));
+  return [...maps.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
