@@ -16,6 +16,8 @@
 
 /* Read at a time; what the other socket does not take at once is kept. */
 #define CHUNK_BYTES (64 * 1024)
+/* Of a record that is not whole there is always less. */
+#define CUT_BYTES (RECORD_MAX_CONTENT_BYTES + RECORD_OVERHEAD_BYTES)
 /*
  * A direction that has moved this much is a bulk transfer: its bytes go by
  * splice(2) through a pipe, never into this process' memory. Measured on
@@ -55,6 +57,13 @@ struct side {
 	/* The same, if @piped is not 0, of a bulk transfer. */
 	struct pipe pipe;
 	size_t piped;
+	/* Was read before the join, and not passed on. */
+	char *early;
+	size_t early_from;
+	size_t early_to;
+	/* The beginning of a record of which more must come. */
+	char *cut;
+	size_t cut_bytes;
 };
 
 struct join {
@@ -62,6 +71,9 @@ struct join {
 	struct worker *worker;
 	struct pump_account *account;
 	struct pump_counters *counters;
+	/* Of side 1, if it is sealed: until the worker has it, and then. */
+	struct leg_state *sealed;
+	struct leg_records *records;
 	uint32_t slot;
 	bool is_over;
 	/* Set by any thread: the worker is to reset it. */
@@ -96,7 +108,11 @@ struct worker {
 	struct list busy;
 	struct list waiting;
 	struct join *all;
+	/* For what is read, behind a cut record, and for what is sealed. */
 	char *buffer;
+	char *sealed;
+	/* Made when the first sealed join comes. */
+	struct aead_contexts *contexts;
 	/* Empty ones; there are @pipe_count in all. */
 	struct pipe pipes[MOST_PIPES];
 	unsigned int free_pipes;
@@ -231,10 +247,16 @@ static void end_join(struct join *join, enum pump_end end)
 		close(side->fd);
 		free(side->kept);
 		side->kept = NULL;
+		free(side->early);
+		side->early = NULL;
+		free(side->cut);
+		side->cut = NULL;
 		if (side->piped > 0)
 			drop_pipe(worker, &side->pipe);
 		side->piped = 0;
 	}
+	leg_records_free(join->records);
+	join->records = NULL;
 	if (join->newer != NULL)
 		join->newer->older = join->older;
 	else
@@ -368,8 +390,10 @@ static ssize_t receive_piped(struct side *from, double moved)
 	ssize_t count;
 	int error;
 
-	/* A rate is kept by chunks. */
-	if (moved < BULK_BYTES || pump_account_has_rate(from->join->account) ||
+	/* A rate is kept by chunks, and records pass through our hands. */
+	if (moved < BULK_BYTES || from->early != NULL ||
+	    from->join->records != NULL ||
+	    pump_account_has_rate(from->join->account) ||
 	    !take_pipe(worker, &pipe)) {
 		errno = ENOSPC;
 		return -1;
@@ -387,13 +411,118 @@ static ssize_t receive_piped(struct side *from, double moved)
 	return count;
 }
 
+/* As recv(). What was read before the join comes first. */
+static ssize_t receive(struct side *from, char *buffer)
+{
+	size_t count = from->early_to - from->early_from;
+
+	if (from->early == NULL)
+		return recv(from->fd, buffer, CHUNK_BYTES, MSG_DONTWAIT);
+	if (count > CHUNK_BYTES)
+		count = CHUNK_BYTES;
+	memcpy(buffer, from->early + from->early_from, count);
+	from->early_from += count;
+	if (from->early_from == from->early_to) {
+		free(from->early);
+		from->early = NULL;
+	}
+	return (ssize_t)count;
+}
+
+/* Sealed joins: side 0 is the application's, side 1 carries the records. */
+
+static bool is_sealed_leg(const struct side *side)
+{
+	return side->join->records != NULL &&
+	       side == &side->join->sides[1];
+}
+
+/* What was read from the application, or its end where that is nothing. */
+static enum moved seal_on(struct side *from, struct side *to,
+			  const char *bytes, size_t count)
+{
+	struct leg_records *records = from->join->records;
+	char *sealed = from->join->worker->sealed;
+	size_t size;
+
+	if (count > 0)
+		size = leg_records_seal(records, (const uint8_t *)bytes, count,
+					(uint8_t *)sealed);
+	else
+		size = leg_records_seal_end(records, (uint8_t *)sealed);
+	if (size == 0 || !send_on(from, to, sealed, size))
+		return over(from->join, reset_by(to));
+	return MOVED_SOME;
+}
+
+/* What was read from the leg, with the cut record in front of it. */
+static enum moved open_on(struct side *from, struct side *to, char *bytes,
+			  size_t count)
+{
+	struct leg_opened opened = leg_records_open(
+		from->join->records, (uint8_t *)bytes, count);
+
+	if (opened.content_bytes > 0 &&
+	    !send_on(from, to, (const char *)opened.content,
+		     opened.content_bytes))
+		return over(from->join, reset_by(to));
+	/* The application has what came before it, and no clean end. */
+	if (opened.is_bad)
+		return over(from->join, PUMP_BAD_RECORD);
+	from->has_ended = opened.has_ended;
+	if (opened.used == count)
+		return MOVED_SOME;
+	from->cut_bytes = count - opened.used;
+	from->cut = malloc(from->cut_bytes);
+	if (from->cut == NULL)
+		return over(from->join, reset_by(from));
+	memcpy(from->cut, bytes + opened.used, from->cut_bytes);
+	return MOVED_SOME;
+}
+
+/* @bytes stand in the worker's buffer, with room for the cut record ahead. */
+static enum moved pass_on(struct side *from, struct side *to, char *bytes,
+			  size_t count)
+{
+	size_t cut_bytes = from->cut_bytes;
+
+	if (from->join->records == NULL)
+		return send_on(from, to, bytes, count) ?
+			       MOVED_SOME :
+			       over(from->join, reset_by(to));
+	if (!is_sealed_leg(from))
+		return seal_on(from, to, bytes, count);
+	if (cut_bytes > 0)
+		memcpy(bytes - cut_bytes, from->cut, cut_bytes);
+	free(from->cut);
+	from->cut = NULL;
+	from->cut_bytes = 0;
+	return open_on(from, to, bytes - cut_bytes, cut_bytes + count);
+}
+
+/* FIN of @from. */
+static enum moved take_fin(struct side *from, struct side *to)
+{
+	if (!is_sealed_leg(from)) {
+		from->has_ended = true;
+		return from->join->records == NULL ? MOVED_SOME :
+						     seal_on(from, to, NULL, 0);
+	}
+	/* Whoever passes the leg's bytes can send one. */
+	if (!from->has_ended)
+		return over(from->join, reset_by(from));
+	from->readable = false;
+	return MOVED_ALL;
+}
+
 static enum moved move(struct join *join, int index)
 {
 	struct side *from = &join->sides[index];
 	struct side *to = &join->sides[!index];
-	char *buffer = join->worker->buffer;
+	char *buffer = join->worker->buffer + CUT_BYTES;
 
 	for (int turn = 0; turn < CHUNKS_PER_TURN; turn++) {
+		enum moved moved = MOVED_SOME;
 		ssize_t count;
 
 		if (!send_kept(from, to) || !send_piped(from, to))
@@ -404,8 +533,11 @@ static enum moved move(struct join *join, int index)
 			if (!from->was_shut && shutdown(to->fd, SHUT_WR) < 0)
 				return over(join, reset_by(to));
 			from->was_shut = true;
-			return to->was_shut ? over(join, PUMP_FINISHED) :
-					      MOVED_ALL;
+			if (to->was_shut)
+				return over(join, PUMP_FINISHED);
+			/* No record may follow the sealed end. */
+			if (!is_sealed_leg(from))
+				return MOVED_ALL;
 		}
 		if (!from->readable || !to->writable)
 			return MOVED_ALL;
@@ -413,8 +545,7 @@ static enum moved move(struct join *join, int index)
 			return MOVED_HELD;
 		count = receive_piped(from, join->counters->bytes[index]);
 		if (count < 0 && errno == ENOSPC)
-			count = recv(from->fd, buffer, CHUNK_BYTES,
-				     MSG_DONTWAIT);
+			count = receive(from, buffer);
 		if (count < 0 && errno == EINTR)
 			continue;
 		if (count < 0 && errno == EAGAIN) {
@@ -424,7 +555,9 @@ static enum moved move(struct join *join, int index)
 		if (count < 0)
 			return over(join, reset_by(from));
 		if (count == 0) {
-			from->has_ended = true;
+			moved = take_fin(from, to);
+			if (moved != MOVED_SOME)
+				return moved;
 			continue;
 		}
 		pump_account_spend(join->account, (double)count, true);
@@ -432,9 +565,10 @@ static enum moved move(struct join *join, int index)
 		join->counters->last_ms = pump_now_ms();
 		if (above_byte_limit(join))
 			return over(join, PUMP_BYTE_LIMIT);
-		if (from->piped == 0 &&
-		    !send_on(from, to, buffer, (size_t)count))
-			return over(join, reset_by(to));
+		if (from->piped == 0)
+			moved = pass_on(from, to, buffer, (size_t)count);
+		if (moved != MOVED_SOME)
+			return moved;
 	}
 	return MOVED_SOME;
 }
@@ -502,6 +636,18 @@ static void take_event(struct worker *worker, const struct epoll_event *event)
 	queue(worker, side->join);
 }
 
+/* Its keys and their contexts are this thread's alone. */
+static bool key_records(struct worker *worker, struct join *join)
+{
+	if (worker->contexts == NULL)
+		worker->contexts = aead_contexts_get();
+	if (worker->contexts != NULL)
+		join->records = leg_records_new(worker->contexts, join->sealed);
+	leg_state_free(join->sealed);
+	join->sealed = NULL;
+	return join->records != NULL;
+}
+
 static void add_join(struct worker *worker, struct join *join)
 {
 	join->older = worker->all;
@@ -509,6 +655,10 @@ static void add_join(struct worker *worker, struct join *join)
 	if (worker->all != NULL)
 		worker->all->newer = join;
 	worker->all = join;
+	if (join->sealed != NULL && !key_records(worker, join)) {
+		end_join(join, PUMP_RESET_BY_1);
+		return;
+	}
 	for (int i = 0; i < 2; i++) {
 		struct epoll_event event = {
 			.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
@@ -659,9 +809,10 @@ static bool start_worker(struct pump *pump, struct worker *worker)
 	pthread_mutex_init(&worker->lock, NULL);
 	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	worker->buffer = malloc(CHUNK_BYTES);
+	worker->buffer = malloc(CUT_BYTES + CHUNK_BYTES);
+	worker->sealed = malloc(leg_records_room(CHUNK_BYTES));
 	if (worker->epoll_fd < 0 || worker->wake_fd < 0 ||
-	    worker->buffer == NULL ||
+	    worker->buffer == NULL || worker->sealed == NULL ||
 	    epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd,
 		      &event) < 0)
 		return false;
@@ -680,6 +831,9 @@ static void free_worker(struct worker *worker)
 	if (worker->wake_fd >= 0)
 		close(worker->wake_fd);
 	free(worker->buffer);
+	free(worker->sealed);
+	if (worker->contexts != NULL)
+		aead_contexts_put(worker->contexts);
 	while (worker->free_pipes > 0)
 		drop_pipe(worker, &worker->pipes[--worker->free_pipes]);
 	pthread_mutex_destroy(&worker->lock);
@@ -803,7 +957,6 @@ struct pump_counters *pump_block(struct pump *pump, uint32_t block)
 	return counters;
 }
 
-/* What was read before the join counts, and goes first. */
 static bool begin_side(struct join *join, int index, const struct pump_leg *leg)
 {
 	struct side *side = &join->sides[index];
@@ -814,12 +967,16 @@ static bool begin_side(struct join *join, int index, const struct pump_leg *leg)
 	side->writable = true;
 	if (leg->early_bytes == 0)
 		return true;
-	pump_account_spend(join->account, (double)leg->early_bytes, true);
-	return keep(side, leg->early, leg->early_bytes);
+	side->early = malloc(leg->early_bytes);
+	if (side->early == NULL)
+		return false;
+	memcpy(side->early, leg->early, leg->early_bytes);
+	side->early_to = leg->early_bytes;
+	return true;
 }
 
 int64_t pump_join(struct pump *pump, struct pump_account *account,
-		  const struct pump_leg legs[2])
+		  const struct pump_leg legs[2], const struct leg_state *sealed)
 {
 	struct join *join = calloc(1, sizeof(*join));
 	struct worker *worker;
@@ -831,6 +988,11 @@ int64_t pump_join(struct pump *pump, struct pump_account *account,
 	atomic_init(&join->is_told, false);
 	if (!begin_side(join, 0, &legs[0]) || !begin_side(join, 1, &legs[1]))
 		goto no_memory;
+	if (sealed != NULL) {
+		join->sealed = leg_state_copy(sealed);
+		if (join->sealed == NULL)
+			goto no_memory;
+	}
 	pthread_mutex_lock(&pump->lock);
 	if (pump->free_count == 0 && !add_block(pump)) {
 		pthread_mutex_unlock(&pump->lock);
@@ -846,7 +1008,7 @@ int64_t pump_join(struct pump *pump, struct pump_account *account,
 	pump_account_get(account);
 	join->worker = worker;
 	for (int i = 0; i < 2; i++) {
-		join->counters->bytes[i] = (double)legs[i].early_bytes;
+		join->counters->bytes[i] = 0;
 		/*
 		 * From here on close() means RST, that of the kernel at the
 		 * process' end too: nobody takes a cut stream for a whole one.
@@ -862,8 +1024,9 @@ int64_t pump_join(struct pump *pump, struct pump_account *account,
 	return slot;
 
 no_memory:
-	free(join->sides[0].kept);
-	free(join->sides[1].kept);
+	free(join->sides[0].early);
+	free(join->sides[1].early);
+	leg_state_free(join->sealed);
 	free(join);
 	errno = ENOMEM;
 	return -1;

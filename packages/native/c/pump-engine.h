@@ -6,12 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "leg-records.h"
 #include "pump-account.h"
 
 /*
  * Joins pairs of connected TCP sockets and moves their bytes, in threads of
  * its own. A FIN passes in its own direction only; whatever else ends one
- * socket ends the other with RST. Knows nothing of N-API.
+ * socket ends the other with RST. Where one of the two carries sealed records
+ * the sealed end stands for the FIN, and a FIN without it ends both with RST.
+ * Knows nothing of N-API.
  */
 struct pump;
 
@@ -21,6 +24,7 @@ enum pump_end {
 	PUMP_RESET_BY_1,
 	PUMP_BYTE_LIMIT,
 	PUMP_TOLD,		/* pump_end() */
+	PUMP_BAD_RECORD,	/* side 1 sent what is none of its records */
 };
 
 /*
@@ -61,11 +65,14 @@ struct pump_leg {
 };
 
 /*
+ * @sealed: side 1 carries sealed records from here on, what was read from it
+ * early included; copied. NULL: both sides are clear.
  * Returns the slot that names the join until its end was taken, or -1 with
  * errno; the descriptors are the caller's still then.
  */
 int64_t pump_join(struct pump *pump, struct pump_account *account,
-		  const struct pump_leg legs[2]);
+		  const struct pump_leg legs[2],
+		  const struct leg_state *sealed);
 
 /* Resets both sockets. To be called for a slot whose end was not taken. */
 void pump_end(struct pump *pump, uint32_t slot);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -247,16 +248,18 @@ static bool get_leg(napi_env env, napi_value fd, napi_value early,
 	return false;
 }
 
-static napi_value join(napi_env env, napi_callback_info info)
+/* An account, and descriptor and early bytes of each side. */
+#define JOIN_VALUES 5
+
+static napi_value join_legs(napi_env env, const struct pump_part *part,
+			    const napi_value *values,
+			    const struct leg_state *sealed)
 {
 	struct pump_leg legs[2] = { { .fd = -1 }, { .fd = -1 } };
 	struct pump_account *account;
-	napi_value values[5], result;
-	struct pump_part *part = arguments(env, info, 5, values);
+	napi_value result;
 	int64_t slot;
 
-	if (part == NULL)
-		return NULL;
 	if (part->pump == NULL)
 		return fail(env, "the pump was not started");
 	account = pump_account_of(env, values[0]);
@@ -267,7 +270,7 @@ static napi_value join(napi_env env, napi_callback_info info)
 		close(legs[0].fd);
 		return NULL;
 	}
-	slot = pump_join(part->pump, account, legs);
+	slot = pump_join(part->pump, account, legs, sealed);
 	if (slot < 0) {
 		close(legs[0].fd);
 		close(legs[1].fd);
@@ -275,6 +278,65 @@ static napi_value join(napi_env env, napi_callback_info info)
 	}
 	if (napi_create_uint32(env, (uint32_t)slot, &result) != napi_ok)
 		return NULL;
+	return result;
+}
+
+static napi_value join(napi_env env, napi_callback_info info)
+{
+	napi_value values[JOIN_VALUES];
+	struct pump_part *part = arguments(env, info, JOIN_VALUES, values);
+
+	return part == NULL ? NULL : join_legs(env, part, values, NULL);
+}
+
+/* A buffer with a secret, and a count of records. */
+static bool get_direction(napi_env env, const napi_value *values,
+			  struct leg_direction *direction)
+{
+	size_t size;
+	void *secret;
+	int64_t records;
+
+	if (napi_get_buffer_info(env, values[0], &secret, &size) != napi_ok ||
+	    size != LEG_SECRET_BYTES ||
+	    napi_get_value_int64(env, values[1], &records) != napi_ok ||
+	    records < 0) {
+		fail(env, "a direction: secret and number of records");
+		return false;
+	}
+	memcpy(direction->secret, secret, LEG_SECRET_BYTES);
+	direction->records = (uint64_t)records;
+	return true;
+}
+
+/*
+ * Behind those of join(): suite, records under a key, and of each direction,
+ * sent and received, the secret and the records under its present key.
+ */
+static napi_value join_sealed(napi_env env, napi_callback_info info)
+{
+	napi_value values[JOIN_VALUES + 6], result = NULL;
+	const napi_value *sealed = values + JOIN_VALUES;
+	struct pump_part *part =
+		arguments(env, info, JOIN_VALUES + 6, values);
+	struct leg_state state = { 0 };
+	int64_t records_per_key;
+	uint32_t suite;
+
+	if (part == NULL)
+		return NULL;
+	if (napi_get_value_uint32(env, sealed[0], &suite) != napi_ok ||
+	    suite >= AEAD_SUITES ||
+	    napi_get_value_int64(env, sealed[1], &records_per_key) !=
+		    napi_ok ||
+	    records_per_key < 1)
+		return fail(env, "a suite, and records from 1 on");
+	state.suite = suite;
+	state.records_per_key = (uint64_t)records_per_key;
+	if (get_direction(env, sealed + 2, &state.send) &&
+	    get_direction(env, sealed + 4, &state.receive))
+		result = join_legs(env, part, values, &state);
+	OPENSSL_cleanse(&state, sizeof(state));
 	return result;
 }
 
@@ -373,6 +435,7 @@ napi_value pump_init(napi_env env)
 		{ "spend", spend },
 		{ "waitMs", wait_ms },
 		{ "join", join },
+		{ "joinSealed", join_sealed },
 		{ "end", end },
 		{ "setResetOnClose", set_reset_on_close },
 		{ "resetAll", reset_all },

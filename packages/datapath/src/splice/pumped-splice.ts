@@ -11,6 +11,8 @@ const CODES: Record<PumpEnd, Code> = {
   "reset-by-1": "reset",
   "byte-limit": "byte-limit",
   told: "reset",
+  // Of sealed ones alone; whatever a relay splices is clear to it.
+  "bad-record": "reset",
 };
 
 /** Two TCP legs that the pump has joined: bytes pass without JavaScript, FIN and reset as with any splice. */

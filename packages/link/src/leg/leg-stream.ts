@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { createRecordOpener, createRecordSealer, type RecordOpener, type RecordSealer } from "@isthmus/native";
+import type { LegRecords } from "@isthmus/native/pump";
 import {
   decodeLinkControl,
   decodePreface,
@@ -60,6 +61,12 @@ export type LegEvent =
   | { is: "open"; message: Extract<LinkControlMessage, { t: "open" }> }
   | { is: "data"; data: Buffer; spent: (() => void) | undefined }
   | { is: "end" };
+
+/** A sealed leg with which someone else goes on. */
+export interface HandedLeg extends LegRecords {
+  /** The beginning of a record of which more must come. */
+  cut: Buffer;
+}
 
 export interface LegStreamOptions {
   generation: Generation;
@@ -148,6 +155,30 @@ export class LegStream {
 
   get prefaced(): boolean {
     return this.#prefaced;
+  }
+
+  /**
+   * For someone else to go on with, who calls {@link handedOver} then; otherwise nothing has changed. Nothing where plain, or
+   * while a preface is missing.
+   */
+  handOver(): HandedLeg | undefined {
+    if (!this.#sealer || !this.#opener) return undefined;
+    return {
+      suite: this.#generation.suite,
+      recordsPerKey: this.#recordsPerKey,
+      send: { secret: this.#sendSecret!, records: this.#sealer.records },
+      receive: { secret: this.#receiveSecret!, records: this.#opener.records },
+      cut: this.#cut ? this.#cut.record.subarray(0, this.#cut.bytes) : Buffer.alloc(0),
+    };
+  }
+
+  /** Nothing more passes here: leaves nothing of its secrets. */
+  handedOver(): void {
+    this.#sendSecret?.fill(0);
+    this.#receiveSecret?.fill(0);
+    this.#sealer = undefined;
+    this.#opener = undefined;
+    this.#cut = undefined;
   }
 
   /**

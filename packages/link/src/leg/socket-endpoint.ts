@@ -8,6 +8,7 @@ import {
   thePump,
 } from "@isthmus/native/pump";
 import type { Endpoint, JoinOutcome } from "../open/stream.ts";
+import type { HandedLeg } from "./leg-stream.ts";
 
 const RESET_LATER_MS = 1000;
 /** A connection whose two directions have ended is closed after this, though the other side never closes its own. */
@@ -21,6 +22,7 @@ const OUTCOMES: Record<PumpEnd, JoinOutcome> = {
   "reset-by-1": "other-lost",
   "byte-limit": "other-lost",
   told: "other-lost",
+  "bad-record": "bad-record",
 };
 
 /** Of all connections that the pump has joined; without limits. */
@@ -79,7 +81,7 @@ export class SocketEndpoint implements Endpoint {
     if (!this.#join) this.#socket.resume();
   }
 
-  joinWith(other: Endpoint, onEnded: (outcome: JoinOutcome) => void): boolean {
+  joinWith(other: Endpoint, onEnded: (outcome: JoinOutcome) => void, sealed?: HandedLeg): boolean {
     const pump = thePump();
     if (!pump || this.#join || !(other instanceof SocketEndpoint)) return false;
     const sockets = [this.#socket, other.#socket] as const;
@@ -89,7 +91,10 @@ export class SocketEndpoint implements Endpoint {
     try {
       if (own && others) {
         account ??= pump.createAccount();
-        this.#join = pump.join(account, [own, others], (end) => onEnded(OUTCOMES[end]));
+        const { cut = NOTHING } = sealed ?? {};
+        const early = cut.length > 0 ? Buffer.concat([cut, others.early]) : others.early;
+        const ended = (end: PumpEnd): void => onEnded(OUTCOMES[end]);
+        this.#join = pump.join(account, [own, { ...others, early }], ended, sealed);
         other.#join = this.#join;
       }
     } catch {

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { decodePreface, IsthmusError, type LegHeader, PREFACE_BYTES } from "@isthmus/protocol";
 import type { Generation } from "../keys/generation.ts";
 import { type LegEvent, LegStream } from "../leg/leg-stream.ts";
+import { listenTo } from "../leg/socket-endpoint.ts";
 import type { Leg, OpenMessage } from "../open/stream.ts";
 
 /** A direct leg must show what it is for within this time. */
@@ -60,11 +61,11 @@ export function readInboundLeg(
         refuse();
       }
     };
-    socket.on("data", onData);
-    socket.on("end", () => (leg ? leg.end() : socket.destroy()));
-    socket.on("drain", () => leg?.drained());
-    socket.on("close", (hadError) => {
-      if (hadError || !socket.readableEnded || !socket.writableFinished) leg?.lost("leg-lost");
+    listenTo(socket, {
+      data: onData,
+      end: () => (leg ? leg.end() : void socket.destroy()),
+      drained: () => leg?.drained(),
+      lost: () => leg?.lost("leg-lost"),
     });
     onData(bytes);
   };

@@ -1,7 +1,7 @@
 import { type Code, IsthmusError, type LinkControlMessage, type Rendezvous, toIsthmusError } from "@isthmus/protocol";
 import { freeMemory, isWorthFreeing } from "@isthmus/service";
 import type { Generation } from "../keys/generation.ts";
-import { type LegEvent, LegStream } from "../leg/leg-stream.ts";
+import { type HandedLeg, type LegEvent, LegStream } from "../leg/leg-stream.ts";
 import { UnprovedBytes } from "./unproved-bytes.ts";
 
 /**
@@ -25,13 +25,14 @@ export interface Endpoint {
   /**
    * Joins it with another one, so that bytes, ends and failures pass between the two without the stream. Neither reports
    * anything any more; `reset` of either ends both.
+   * @param sealed the other one carries records, which are sealed and opened on the way
    * @returns false where that cannot be, now or ever: nothing has changed then
    */
-  joinWith?(other: Endpoint, onEnded: (outcome: JoinOutcome) => void): boolean;
+  joinWith?(other: Endpoint, onEnded: (outcome: JoinOutcome) => void, sealed?: HandedLeg): boolean;
 }
 
 /** How two endpoints that were joined have ended: in order, or by a failure of one of them. */
-export type JoinOutcome = "finished" | "lost" | "other-lost";
+export type JoinOutcome = "finished" | "lost" | "other-lost" | "bad-record";
 
 export type OpenMessage = Extract<LinkControlMessage, { t: "open" }>;
 export type StreamMessage = Extract<LinkControlMessage, { t: "open" | "refused" | "cancel" }>;
@@ -41,6 +42,12 @@ export type StreamMessage = Extract<LinkControlMessage, { t: "open" | "refused" 
  * left, the service is down), which says nothing of the way.
  */
 export type LegOutcome = "joined" | "failed" | "given-up";
+
+const CODES: Record<Exclude<JoinOutcome, "finished">, Code> = {
+  lost: "application-reset",
+  "other-lost": "leg-lost",
+  "bad-record": "bad-record",
+};
 
 /** What a stream asks of the world around it. */
 export interface StreamEnvironment {
@@ -284,20 +291,24 @@ export abstract class Stream {
     queueMicrotask(() => this.#joinEndpoints());
   }
 
-  /** Clear bytes need nobody to look at them. While something waits to be written there will be another occasion. */
+  /**
+   * From here on the bytes need nobody to look at them, but for their seals. While something waits to be written there will
+   * be another occasion.
+   */
   #joinEndpoints(): void {
-    const app = this.#app;
-    const endpoint = this.leg?.endpoint;
-    if (!this.plain || this.#unproved || this.#over || this.#appEnded || this.#peerEnded || !app || !endpoint) return;
-    app.joinWith?.(endpoint, (outcome) => {
+    const { leg } = this;
+    if (!leg?.endpoint || this.#unproved || this.#over || this.#appEnded || this.#peerEnded) return;
+    const ended = (outcome: JoinOutcome): void => {
       if (this.#over) return;
-      if (outcome === "lost") this.giveUp("application-reset");
-      else if (outcome === "other-lost") this.giveUp("leg-lost");
-      else {
+      if (outcome === "finished") {
         this.#over = true;
         this.env.ended(this, "finished");
-      }
-    });
+      } else this.giveUp(CODES[outcome]);
+    };
+    const sealed = leg.codec.handOver();
+    // Clear bytes must never pass where sealed ones belong.
+    if (!sealed && !this.plain) return;
+    if (this.#app?.joinWith?.(leg.endpoint, ended, sealed)) leg.codec.handedOver();
   }
 
   /** Ends everything: the application sees a reset, the leg too. */

@@ -1,11 +1,15 @@
 import { availableParallelism } from "node:os";
 import { loaded } from "../addon.ts";
+import { type Suite, suiteIndex } from "../aead/suite.ts";
 
 export { pumpLegOf, resetUnlessFinished } from "./hand-over.ts";
 
 /** In the order of `enum pump_end` (c/pump-engine.h). */
-const ENDS = ["finished", "reset-by-0", "reset-by-1", "byte-limit", "told"] as const;
-/** Why a join is over: both sides had said so by FIN, or one ended otherwise, or had to; both were reset then. */
+const ENDS = ["finished", "reset-by-0", "reset-by-1", "byte-limit", "told", "bad-record"] as const;
+/**
+ * Why a join is over: both sides had said so by FIN (a sealed one by its sealed end), or one ended otherwise, or had to;
+ * both were reset then.
+ */
 export type PumpEnd = (typeof ENDS)[number];
 
 /** In the shape of `struct pump_counters`. */
@@ -23,6 +27,19 @@ export interface PumpEngine {
   spend(account: object, bytes: number, urgent: boolean): boolean;
   waitMs(account: object): number;
   join(account: object, fd0: number, early0: Buffer, fd1: number, early1: Buffer): number;
+  joinSealed(
+    account: object,
+    fd0: number,
+    early0: Buffer,
+    fd1: number,
+    early1: Buffer,
+    suite: number,
+    recordsPerKey: number,
+    sendSecret: Buffer,
+    sentRecords: number,
+    receiveSecret: Buffer,
+    receivedRecords: number,
+  ): number;
   end(slot: number): void;
   setResetOnClose(fd: number, resets: boolean): void;
   resetAll(): void;
@@ -35,6 +52,23 @@ export interface PumpLeg {
   /** Stays the caller's: the pump takes a duplicate. */
   fd: number;
   early: Buffer;
+}
+
+/** One direction of a sealed leg. */
+export interface RecordDirection {
+  /** 32 bytes, from which key and iv come. */
+  secret: Buffer;
+  /** Under the present key so far. */
+  records: number;
+}
+
+/** Where the records of a sealed leg stand behind its prefaces, for whoever goes on with them. */
+export interface LegRecords {
+  suite: Suite;
+  /** This side updates its key when it has sealed so many or more. */
+  recordsPerKey: number;
+  send: RecordDirection;
+  receive: RecordDirection;
 }
 
 /** What several joins share. */
@@ -125,16 +159,39 @@ export class Pump {
   /**
    * Joins two sockets. From here on the end of the process resets them, however it comes.
    * @param onEnded called once
+   * @param records the second one carries sealed records, its early bytes too; those of the first one are in clear
    * @throws Error with a system's code (EMFILE, ENOMEM); nothing was changed then
    */
-  join(account: PumpAccount, legs: readonly [PumpLeg, PumpLeg], onEnded: (end: PumpEnd) => void): PumpJoin {
-    const [a, b] = legs;
-    const slot = this.engine.join(account.handle, a.fd, a.early, b.fd, b.early);
+  join(
+    account: PumpAccount,
+    legs: readonly [PumpLeg, PumpLeg],
+    onEnded: (end: PumpEnd) => void,
+    records?: LegRecords,
+  ): PumpJoin {
+    const slot = this.#join(account, legs, records);
     const block = Math.floor(slot / PER_BLOCK);
     this.#blocks[block] ??= new Float64Array(this.engine.counters(block));
     const join = new PumpJoin(this, slot, this.#blocks[block]);
     this.#joins.set(slot, { join, onEnded });
     return join;
+  }
+
+  #join({ handle }: PumpAccount, [a, b]: readonly [PumpLeg, PumpLeg], records: LegRecords | undefined): number {
+    if (!records) return this.engine.join(handle, a.fd, a.early, b.fd, b.early);
+    const { suite, recordsPerKey, send, receive } = records;
+    return this.engine.joinSealed(
+      handle,
+      a.fd,
+      a.early,
+      b.fd,
+      b.early,
+      suiteIndex(suite),
+      recordsPerKey,
+      send.secret,
+      send.records,
+      receive.secret,
+      receive.records,
+    );
   }
 
   /** Resets all joins before it returns: for a process that is about to end. */

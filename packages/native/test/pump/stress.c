@@ -2,7 +2,8 @@
 /*
  * Joins many pairs of loopback sockets, with clients that write, read slowly,
  * end and reset as chance has it, and checks that each gets a prefix of what
- * its peer wrote, all of it where it sees a clean end. Run under sanitizers.
+ * its peer wrote, all of it where it sees a clean end. Half of the pairs meet
+ * over a sealed leg between two joins. Run under sanitizers.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -187,9 +188,42 @@ static void await_ends(struct pump *pump, size_t left)
 		size_t count = pump_take_ended(pump, ended, 16);
 
 		left -= count;
+		for (size_t i = 0; i < count; i++)
+			check(ended[i].end != PUMP_BAD_RECORD,
+			      "all records are good");
 		if (count == 0)
 			usleep(1000);
 	}
+}
+
+/* Joins the two directly, or over a sealed leg. Returns the joins' number. */
+static size_t join_pair(struct pump *pump, struct pump_account *account,
+			int listener, const struct sockaddr_in *address,
+			const struct pump_leg ends[2], int64_t *slot)
+{
+	struct pump_leg near[2] = { ends[0], { 0 } };
+	struct pump_leg far[2] = { ends[1], { 0 } };
+	struct leg_state state = {
+		.suite = rand() % 2 ? AEAD_AES_256_GCM : AEAD_CHACHA20_POLY1305,
+		/* Less than one read of many makes, and more. */
+		.records_per_key = (uint64_t)(rand() % 40) + 1,
+		.send = { .secret = { (uint8_t)rand() } },
+		.receive = { .secret = { (uint8_t)rand(), 1 } },
+	};
+	struct leg_state mirrored = state;
+
+	if (rand() % 2) {
+		*slot = pump_join(pump, account, ends, NULL);
+		check(*slot >= 0, "joining");
+		return 1;
+	}
+	near[1].fd = dial(listener, address, &far[1].fd);
+	mirrored.send = state.receive;
+	mirrored.receive = state.send;
+	*slot = pump_join(pump, account, near, &state);
+	check(*slot >= 0 && pump_join(pump, account, far, &mirrored) >= 0,
+	      "joining");
+	return 2;
 }
 
 static void round_of(struct pump *pump, struct pump_account *account,
@@ -197,6 +231,7 @@ static void round_of(struct pump *pump, struct pump_account *account,
 		     bool some_are_told)
 {
 	struct client clients[PAIRS * 2];
+	size_t joins = 0;
 
 	memset(clients, 0, sizeof(clients));
 	for (size_t pair = 0; pair < PAIRS; pair++) {
@@ -211,8 +246,8 @@ static void round_of(struct pump *pump, struct pump_account *account,
 			client->to_write = (size_t)(rand() % (rand() % 8 == 0 ? 3000000 : 200000));
 			client->ends_by_reset = rand() % 5 == 0;
 		}
-		slot = pump_join(pump, account, legs);
-		check(slot >= 0, "joining");
+		joins += join_pair(pump, account, listener, address, legs,
+				   &slot);
 		if (some_are_told && pair % 4 == 0)
 			pump_end(pump, (uint32_t)slot);
 	}
@@ -221,7 +256,7 @@ static void round_of(struct pump *pump, struct pump_account *account,
 		if (!clients[i].is_gone)
 			close(clients[i].fd);
 	}
-	await_ends(pump, PAIRS);
+	await_ends(pump, joins);
 }
 
 int main(void)
@@ -240,11 +275,15 @@ int main(void)
 	}
 	/* One that lives when the pump ends. */
 	for (int turn = 0; turn < 3; turn++) {
-		struct pump_leg legs[2] = { { 0 }, { 0 } };
+		struct pump_leg legs[2] = { { .early = "early", .early_bytes = 5 },
+					    { 0 } };
+		struct leg_state state = { .records_per_key = 1 };
 
 		dial(listener, &address, &legs[0].fd);
 		dial(listener, &address, &legs[1].fd);
-		check(pump_join(pump, account, legs) >= 0, "joining");
+		check(pump_join(pump, account, legs,
+				turn == 2 ? &state : NULL) >= 0,
+		      "joining");
 		if (turn == 1)
 			pump_reset_all(pump);
 	}
