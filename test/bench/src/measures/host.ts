@@ -124,10 +124,12 @@ export const hostSetup: Measure = {
   title: "Set-up and memory of a splice on the running kernel",
   method: `${METHOD} Set-up is from connect() of the second end (or the only one) until both are connected, the median of \
 ${SET_UPS} one after the other. A burst is ${BURST} connections, 100 at a time, both ends' work included. The user-space IST \
-answers each end by itself: an end's "connected" says nothing of the other there. Memory is what the kernel says that the \
-maps take, with ${HELD_SPLICES} splices and without.`,
+answers each end by itself: an end's "connected" says nothing of the other there. Memory is what the maps \
+take by the kernel's own account, with ${HELD_SPLICES} splices and without.`,
   run: async (say, _draw, pace) => {
     const site = await siteOf(CONNECTORS);
+    // Before all others, whose splices are remembered for a while.
+    const held = await memory(site);
     const setUps = await interleave(
       CONNECTORS,
       async (way, round) => {
@@ -158,7 +160,7 @@ maps take, with ${HELD_SPLICES} splices and without.`,
           way === ebpfPassive ? { atLeast: 30_000 } : undefined,
         ),
       ),
-      await memory(site),
+      held,
     ];
   },
 };

@@ -17,8 +17,8 @@ const SET_UPS = 100;
 const HELD_SPLICES = 2000;
 const HOLD_MS = 600_000;
 
-const { direct, none, forward, nat, passive, pure, socat, userspace, haproxy } = ways;
-const RELAYS = [direct, none, forward, nat, passive, pure, socat, userspace, haproxy];
+const { direct, none, forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace, haproxy } = ways;
+const RELAYS = [direct, none, forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace, haproxy];
 
 /** What a splice shall reach beside others, with segmentation in devices and without. */
 const GOALS = {
@@ -37,14 +37,14 @@ export const relayLarge: Measure = {
   title: "The relay's TCP, by instructions: large packets",
   method: `${METHOD} Devices segment: packets of up to 64 KiB pass the relay, and few of its instructions are for a byte. \
 ${TCP_METHOD}`,
-  run: (say) => inGuest(say, (site) => goodputs(site, "on", say)),
+  run: (say, _draw, pace) => inGuest(say, (site) => goodputs(site, "on", say, pace(ROUNDS))),
 };
 
 export const relaySmall: Measure = {
   name: "relay-small",
   title: "The relay's TCP, by instructions: packets of 1,500 bytes",
   method: `${METHOD} All offloads are off. ${TCP_METHOD}`,
-  run: (say) => inGuest(say, (site) => goodputs(site, "off", say)),
+  run: (say, _draw, pace) => inGuest(say, (site) => goodputs(site, "off", say, pace(ROUNDS))),
 };
 
 export const relayPackets: Measure = {
@@ -52,13 +52,15 @@ export const relayPackets: Measure = {
   title: "The relay's packets and set-ups, by instructions",
   method: `${METHOD} Datagrams have ${DATAGRAM_BYTES} bytes of payload; as many as arrive without loss are sent. Set-up is from \
 the second SYN (or the only one) until both ends are connected.`,
-  run: (say) =>
-    inGuest(say, async (site) => [
-      ...(await roundTrips(site, say)),
-      ...(await packets(site, say)),
-      ...(await setUps(site, say)),
+  run: (say, _draw, pace) => {
+    const rounds = pace(ROUNDS);
+    return inGuest(say, async (site) => [
+      ...(await roundTrips(site, say, rounds)),
+      ...(await packets(site, say, rounds)),
+      ...(await setUps(site, say, rounds)),
       await memory(site),
-    ]),
+    ]);
+  },
 };
 
 async function inGuest(
@@ -83,10 +85,15 @@ async function inGuest(
   return figures;
 }
 
-async function goodputs(site: RelaySite, offloads: "on" | "off", say: (progress: string) => void): Promise<Figure[]> {
+async function goodputs(
+  site: RelaySite,
+  offloads: "on" | "off",
+  say: (progress: string) => void,
+  count: number,
+): Promise<Figure[]> {
   await site.setOffloads(offloads === "on");
   const figures: Figure[] = [];
-  for (const connections of CONNECTIONS) figures.push(...(await goodput(site, offloads, connections, say)));
+  for (const connections of CONNECTIONS) figures.push(...(await goodput(site, offloads, connections, say, count)));
   return figures;
 }
 
@@ -100,6 +107,7 @@ async function goodput(
   offloads: "on" | "off",
   connections: number,
   say: (progress: string) => void,
+  count: number,
 ): Promise<Figure[]> {
   const label = `${connections} ${connections === 1 ? "connection" : "connections"}`;
   const rounds = await interleave(
@@ -109,7 +117,7 @@ async function goodput(
       say(`${label}, round ${round}: ${way.title} ${rate.toFixed(0)} Mbit/s`);
       return rate;
     },
-    ROUNDS,
+    count,
   );
   const of = (way: Relay): number[] => rounds.get(way)!;
   const ratio = (a: Relay, b: Relay, goal?: Goal): Figure =>
@@ -121,11 +129,16 @@ async function goodput(
     ratio(passive, nat, { atLeast: goals.nat }),
     ratio(passive, socat, { atLeast: goals.socat }),
     ratio(pure, passive, { atLeast: 1 }),
+    ratio(ebpfPassive, forward),
+    ratio(ebpfPassive, nat),
+    ratio(ebpfPassive, passive),
+    ratio(ebpfPure, ebpfPassive),
+    ratio(flowtable, nat),
     ratio(userspace, haproxy, offloads === "on" ? { atLeast: 1.3 } : undefined),
   ];
 }
 
-async function roundTrips(site: RelaySite, say: (progress: string) => void): Promise<Figure[]> {
+async function roundTrips(site: RelaySite, say: (progress: string) => void, count: number): Promise<Figure[]> {
   const carriers = RELAYS.filter((way) => way.carriesUdp);
   const rounds = await interleave(
     carriers,
@@ -134,7 +147,7 @@ async function roundTrips(site: RelaySite, say: (progress: string) => void): Pro
       say(`round trips, round ${round}: ${way.title} ${median.toFixed(1)} us`);
       return median;
     },
-    ROUNDS,
+    count,
   );
   return besideForwarding("UDP round trip", "us", rounds);
 }
@@ -143,13 +156,13 @@ async function roundTrips(site: RelaySite, say: (progress: string) => void): Pro
 function besideForwarding(what: string, unit: string, rounds: ReadonlyMap<Relay, number[]>): Figure[] {
   return [
     ...Array.from(rounds, ([way, values]) => figure(`${what}: ${way.title}`, unit, values)),
-    ...[nat, passive, pure, userspace].map((way) =>
+    ...[nat, flowtable, passive, pure, ebpfPassive, ebpfPure, userspace].map((way) =>
       figure(`${what}: ${way.title} / ${forward.title}`, "x", pairedRatios(rounds.get(way)!, rounds.get(forward)!)),
     ),
   ];
 }
 
-async function packets(site: RelaySite, say: (progress: string) => void): Promise<Figure[]> {
+async function packets(site: RelaySite, say: (progress: string) => void, count: number): Promise<Figure[]> {
   const carriers = RELAYS.filter((way) => way.carriesUdp);
   const rounds = await interleave(
     carriers,
@@ -159,20 +172,20 @@ async function packets(site: RelaySite, say: (progress: string) => void): Promis
       say(`datagrams, round ${round}: ${way.title} ${rate.toFixed(0)} a second`);
       return rate;
     },
-    ROUNDS,
+    count,
   );
   /** Of one datagram on the whole path; the clock counts 2 ns for each. */
   const instructions = (way: Relay): number[] => rounds.get(way)!.map((rate) => 1e9 / rate / 2);
   const own = (way: Relay): number[] => instructions(way).map((count, round) => count - instructions(none)[round]!);
   return [
     ...besideForwarding("datagrams per second", "", rounds),
-    ...[forward, nat, passive, pure, socat, userspace].map((way) =>
+    ...[forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace].map((way) =>
       figure(`instructions for a datagram at the relay: ${way.title}`, "", own(way)),
     ),
   ];
 }
 
-async function setUps(site: RelaySite, say: (progress: string) => void): Promise<Figure[]> {
+async function setUps(site: RelaySite, say: (progress: string) => void, count: number): Promise<Figure[]> {
   const rounds = await interleave(
     RELAYS,
     async (way, round) => {
@@ -180,7 +193,7 @@ async function setUps(site: RelaySite, say: (progress: string) => void): Promise
       say(`set-ups, round ${round}: ${way.title} ${times.median.toFixed(0)} us`);
       return times;
     },
-    ROUNDS,
+    count,
   );
   return [
     ...RELAYS.map((way) =>
@@ -190,7 +203,7 @@ async function setUps(site: RelaySite, say: (progress: string) => void): Promise
         rounds.get(way)!.map(({ median }) => median),
       ),
     ),
-    ...[forward, nat, passive, pure, socat, userspace, haproxy].map((way) =>
+    ...[forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace, haproxy].map((way) =>
       figure(
         `set-up, added by the relay: ${way.title}`,
         "us",

@@ -1,16 +1,16 @@
 import { buildModule, installedKernels, type Kernel, VirtualMachine } from "@isthmus/vm";
 import { type Figure, figure } from "../figure.ts";
 import type { LinePlot, Plot, Series } from "../plot.ts";
-import { direct, forward, nat, passive, type Relay, userspace } from "../relay/relays.ts";
+import { direct, ebpfPassive, forward, nat, passive, type Relay, userspace } from "../relay/relays.ts";
 import { HOST } from "../relay/shell.ts";
 import { networkCards, RelaySite, SMALL_RELAY } from "../relay/site.ts";
 import { interleave } from "../rounds.ts";
 import { median, medianInterval, pairedRatios } from "../statistics.ts";
-import type { Measure } from "./measure.ts";
+import type { Measure, Pace } from "./measure.ts";
 import { megabits } from "./relay.ts";
 
-/** The five phases of T 5.4. */
-const PHASES = [direct, forward, nat, userspace, passive];
+/** The five phases of T 5.4, and BPF programs in the place of the module. */
+const PHASES = [direct, forward, nat, userspace, passive, ebpfPassive];
 const ROUNDS = 5;
 /** Of loss, of which there are many points. */
 const LOSS_ROUNDS = 3;
@@ -35,6 +35,7 @@ interface Context {
   machine: "counted" | "small";
   say: (progress: string) => void;
   draw: (plot: Plot) => void;
+  pace: Pace;
 }
 
 const MACHINES = {
@@ -43,14 +44,14 @@ const MACHINES = {
 };
 
 const PHASES_METHOD = `The thesis' five phases: direct, Linux forwarding, NAT, IST in application layer, IST in kernel \
-(Passive Splice), with packets of 1,500 bytes (no offloads) and a NAT before each host, but for direct. TCP rates are those \
+(Passive Splice); and the IST in BPF programs, which the thesis had not. With packets of 1,500 bytes (no offloads) and a NAT before each host, but for direct. TCP rates are those \
 of sender and receiver, averaged. Points are medians of ${ROUNDS} interleaved rounds (of loss, ${LOSS_ROUNDS}) with their 95 % intervals.`;
 
 export const thesisCounted: Measure = {
   name: "thesis-counted",
   title: "The thesis' evaluation (T 5.4) by instructions: figures 5.5 to 5.7",
   method: `${PHASES_METHOD} All hosts are in one virtual machine with one CPU whose clock counts instructions (2 ns each).`,
-  run: (say, draw) => counted(theKernel(), say, draw),
+  run: (...report) => counted(theKernel(), ...report),
 };
 
 export const thesisLoss: Measure = {
@@ -59,7 +60,7 @@ export const thesisLoss: Measure = {
   method: `${PHASES_METHOD} All hosts are in one virtual machine with one CPU whose clock counts instructions (2 ns each). Each \
 relay is a thread with a queue of 256 packets, which shares the CPU with sender and receiver: what does not fit is lost. The \
 full rate is that of a sender that never waits, and rates are shares of what it sends to b directly.`,
-  run: (say, draw) => countedLoss(theKernel(), say, draw),
+  run: (...report) => countedLoss(theKernel(), ...report),
 };
 
 export const thesisSmall: Measure = {
@@ -68,7 +69,7 @@ export const thesisSmall: Measure = {
   method: `${PHASES_METHOD} The relay is alone in a virtual machine like the thesis' device (1 CPU, 256 MB, emulated), hosts \
 and NATs are outside, on this host's clock and beside its other work. The line of the senders carries ${LINE_SHARE} times what \
 plain forwarding does there: the relay is the bottleneck, not the line. Rates are shares of the line's.`,
-  run: (say, draw) => small(theKernel(), say, draw),
+  run: (...report) => small(theKernel(), ...report),
 };
 
 function theKernel(): Kernel {
@@ -77,22 +78,24 @@ function theKernel(): Kernel {
   return kernel;
 }
 
-async function counted(kernel: Kernel, say: Context["say"], draw: Context["draw"]): Promise<Figure[]> {
+async function counted(kernel: Kernel, ...report: Parameters<Measure["run"]>): Promise<Figure[]> {
   await using vm = await VirtualMachine.boot({ kernel, countInstructions: true, memoryMiB: 2048 });
   await vm.load(buildModule("splice", kernel));
   const site = await RelaySite.inside(vm, PHASES);
   await site.setOffloads(false);
-  const context: Context = { site, machine: "counted", say, draw };
+  const [say, draw, pace] = report;
+  const context: Context = { site, machine: "counted", say, draw, pace };
   return [...(await roundTrips(context)), ...(await goodput(context, { warmMs: 2000, ms: 1000 }))];
 }
 
-async function countedLoss(kernel: Kernel, say: Context["say"], draw: Context["draw"]): Promise<Figure[]> {
+async function countedLoss(kernel: Kernel, ...report: Parameters<Measure["run"]>): Promise<Figure[]> {
   await using vm = await VirtualMachine.boot({ kernel, countInstructions: true, memoryMiB: 2048 });
   await vm.load(buildModule("splice", kernel));
   const site = await RelaySite.inside(vm, PHASES);
   await site.setOffloads(false);
   await site.queueAtRelays();
-  const context: Context = { site, machine: "counted", say, draw };
+  const [say, draw, pace] = report;
+  const context: Context = { site, machine: "counted", say, draw, pace };
   return [
     ...(await lossByRate(context, async (bytes) => {
       const { sent, seconds } = await site.rate(direct, bytes, 0, LOSS_MS);
@@ -102,12 +105,13 @@ async function countedLoss(kernel: Kernel, say: Context["say"], draw: Context["d
   ];
 }
 
-async function small(kernel: Kernel, say: Context["say"], draw: Context["draw"]): Promise<Figure[]> {
+async function small(kernel: Kernel, ...report: Parameters<Measure["run"]>): Promise<Figure[]> {
   await using vm = await VirtualMachine.boot({ kernel, ...SMALL_RELAY, qemuArguments: networkCards(PHASES) });
   await vm.load(buildModule("splice", kernel));
   const site = await RelaySite.around(vm, PHASES);
   await site.setOffloads(false);
-  const context: Context = { site, machine: "small", say, draw };
+  const [say, draw, pace] = report;
+  const context: Context = { site, machine: "small", say, draw, pace };
   const line = await limitLine(site);
   say(`the line carries ${(line / 1e6).toFixed(0)} Mbit/s`);
   return [
@@ -132,7 +136,7 @@ async function limitLine(site: RelaySite): Promise<number> {
 }
 
 /** Figure 5.5. */
-async function roundTrips({ site, machine, say, draw }: Context): Promise<Figure[]> {
+async function roundTrips({ site, machine, say, draw, pace }: Context): Promise<Figure[]> {
   const rounds = await interleave(
     PHASES,
     async (phase, round) => {
@@ -140,7 +144,7 @@ async function roundTrips({ site, machine, say, draw }: Context): Promise<Figure
       say(`round trips (${machine}), round ${round}: ${phase.title} ${time.toFixed(1)} us`);
       return time;
     },
-    ROUNDS,
+    pace(ROUNDS),
   );
   draw({
     kind: "bars",
@@ -163,7 +167,10 @@ async function roundTrips({ site, machine, say, draw }: Context): Promise<Figure
 }
 
 /** Figures 5.6 and 5.7, and from how many connections on the splice is faster than NAT. */
-async function goodput({ site, machine, say, draw }: Context, time: { warmMs: number; ms: number }): Promise<Figure[]> {
+async function goodput(
+  { site, machine, say, draw, pace }: Context,
+  time: { warmMs: number; ms: number },
+): Promise<Figure[]> {
   const points = new Map<number, Map<Relay, number[]>>();
   for (const connections of CONNECTIONS) {
     const rounds = await interleave(
@@ -173,7 +180,7 @@ async function goodput({ site, machine, say, draw }: Context, time: { warmMs: nu
         say(`TCP (${machine}), ${connections} connections, round ${round}: ${phase.title} ${rate.toFixed(0)} Mbit/s`);
         return rate;
       },
-      ROUNDS,
+      pace(ROUNDS),
     );
     points.set(connections, rounds);
   }
@@ -212,11 +219,14 @@ async function goodput({ site, machine, say, draw }: Context, time: { warmMs: nu
       ),
     ),
     ...[1, 10, 50, 100].flatMap((connections) =>
-      [forward, nat, userspace].map((other) =>
+      [
+        ...[forward, nat, userspace].map((other) => [passive, other] as const),
+        ...[forward, nat].map((other) => [ebpfPassive, other] as const),
+      ].map(([one, other]) =>
         figure(
-          `${machine}: TCP, ${connections} connections: ${passive.title} / ${other.title}`,
+          `${machine}: TCP, ${connections} connections: ${one.title} / ${other.title}`,
           "x",
-          ratios(passive, other, connections),
+          ratios(one, other, connections),
         ),
       ),
     ),
@@ -228,7 +238,7 @@ async function goodput({ site, machine, say, draw }: Context, time: { warmMs: nu
 
 /** Figures 5.8 and 5.9. */
 async function lossByRate(
-  { site, machine, say, draw }: Context,
+  { site, machine, say, draw, pace }: Context,
   fullRate: (bytes: number) => Promise<number>,
 ): Promise<Figure[]> {
   const figures: Figure[] = [];
@@ -246,7 +256,7 @@ async function lossByRate(
           );
           return loss;
         },
-        LOSS_ROUNDS,
+        pace(LOSS_ROUNDS),
       );
       points.set(share, rounds);
       for (const phase of PHASES) {
@@ -272,7 +282,7 @@ async function lossByRate(
 }
 
 /** Figure 5.10. */
-async function lossBySize({ site, machine, say, draw }: Context): Promise<Figure[]> {
+async function lossBySize({ site, machine, say, draw, pace }: Context): Promise<Figure[]> {
   const points = new Map<number, Map<Relay, number[]>>();
   for (const bytes of SIZES) {
     const rounds = await interleave(
@@ -282,7 +292,7 @@ async function lossBySize({ site, machine, say, draw }: Context): Promise<Figure
         say(`UDP (${machine}), ${bytes} bytes at full rate, round ${round}: ${phase.title} loses ${loss.toFixed(1)} %`);
         return loss;
       },
-      LOSS_ROUNDS,
+      pace(LOSS_ROUNDS),
     );
     points.set(bytes, rounds);
   }

@@ -5,9 +5,10 @@ import { cpuSeconds } from "../cpu.ts";
 import { type Figure, figure } from "../figure.ts";
 import { haproxyPath, untilListening } from "../peers/haproxy.ts";
 import { isthmusPath } from "../peers/isthmus.ts";
+import { hyperdhtPath, libp2pPath } from "../peers/node-peer.ts";
 import { type Path, pidsOf } from "../peers/path.ts";
 import { sshPath, startSshd } from "../peers/ssh.ts";
-import { interleave } from "../rounds.ts";
+import { interleave, ROUNDS } from "../rounds.ts";
 import { pairedRatios } from "../statistics.ts";
 import type { Measure } from "./measure.ts";
 
@@ -36,9 +37,10 @@ export const throughput: Measure = {
   title: "Throughput, from a program in home A to a service in home B",
   method: `iperf3, ${SECONDS} s each time, no delay, both homes behind port restricted cone NATs. A Gbit per CPU-second is \
 10^9 bits that reached the service for each second of processor time, user and system, that all processes on the way \
-used together (two daemons and the IST; three HAProxies, with option splice-auto; two ssh and sshd), iperf3 itself \
-left out.`,
-  async run(say) {
+used together (two daemons and the IST; three HAProxies, with option splice-auto; two ssh and sshd; three programs with \
+js-libp2p, the middle one a circuit relay; two with HyperDHT, which are connected through holes in both NATs, and the DHT), \
+iperf3 itself left out. Each stream of iperf3 is a stream of libp2p and a connection of HyperDHT.`,
+  async run(say, _draw, pace) {
     await using lab = await Lab.create();
     const homes = await twoHomes(lab);
     const { alice, bob } = homes;
@@ -53,15 +55,22 @@ left out.`,
     const ssh = await sshPath(homes, { server, port, listen: 6004 });
     const fastSsh = await sshPath(homes, { server, port, listen: 6005, cipher: FAST_CIPHER });
 
-    const paths = [plain, sealed, haproxy, ssh, fastSsh];
+    const libp2p = await libp2pPath(homes, { relay, port, listen: 6006 });
+    const hyperdht = await hyperdhtPath(homes, { relay, port, listen: 6007 });
+
+    const paths = [plain, sealed, haproxy, ssh, fastSsh, libp2p, hyperdht];
     const figures: Figure[] = [];
     for (const streams of [1, 50]) {
-      const results = await interleave(paths, async (path, round) => {
-        const sample = await sampleOf(alice.node, path, streams);
-        say(`${streams} streams, round ${round}: ${path.name} ${sample.gbitPerSecond.toFixed(2)} Gbit/s`);
-        return sample;
-      });
-      figures.push(...figuresOf(streams, results, { plain, sealed, haproxy, ssh, fastSsh }));
+      const results = await interleave(
+        paths,
+        async (path, round) => {
+          const sample = await sampleOf(alice.node, path, streams);
+          say(`${streams} streams, round ${round}: ${path.name} ${sample.gbitPerSecond.toFixed(2)} Gbit/s`);
+          return sample;
+        },
+        pace(ROUNDS),
+      );
+      figures.push(...figuresOf(streams, results, { plain, sealed, haproxy, ssh, fastSsh, libp2p, hyperdht }));
     }
     return figures;
   },
@@ -91,19 +100,19 @@ async function sampleOf(client: Node, path: Path, streams: number): Promise<Samp
 function figuresOf(
   streams: number,
   results: ReadonlyMap<Path, Sample[]>,
-  paths: Record<"plain" | "sealed" | "haproxy" | "ssh" | "fastSsh", Path>,
+  paths: Record<"plain" | "sealed" | "haproxy" | "ssh" | "fastSsh" | "libp2p" | "hyperdht", Path>,
 ): Figure[] {
   const label = streams === 1 ? "1 stream" : `${streams} streams`;
   const rates = (path: Path): number[] => results.get(path)!.map(({ gbitPerSecond }) => gbitPerSecond);
   const costs = (path: Path): number[] => results.get(path)!.map(({ gbitPerCpuSecond }) => gbitPerCpuSecond);
-  const { plain, sealed, haproxy, ssh, fastSsh } = paths;
+  const { plain, sealed, haproxy, ssh, fastSsh, libp2p, hyperdht } = paths;
   return [
     ...[...results.keys()].flatMap((path) => [
       figure(`${label}: ${path.name}`, "Gbit/s", rates(path)),
       figure(`${label}: ${path.name}`, "Gbit per CPU-second", costs(path)),
     ]),
     figure(`${label}: plain / HAProxies, per CPU-second`, "x", pairedRatios(costs(plain), costs(haproxy)), {
-      atLeast: 0.8,
+      atLeast: 1.3,
     }),
     figure(`${label}: sealed / ssh, per CPU-second`, "x", pairedRatios(costs(sealed), costs(ssh)), { atLeast: 2 }),
     figure(
@@ -111,6 +120,8 @@ function figuresOf(
       "x",
       pairedRatios(costs(sealed), costs(fastSsh)),
     ),
+    figure(`${label}: sealed / js-libp2p, per CPU-second`, "x", pairedRatios(costs(sealed), costs(libp2p))),
+    figure(`${label}: sealed / HyperDHT, per CPU-second`, "x", pairedRatios(costs(sealed), costs(hyperdht))),
     figure(`${label}: plain / HAProxies, speed`, "x", pairedRatios(rates(plain), rates(haproxy))),
     figure(`${label}: sealed / ssh, speed`, "x", pairedRatios(rates(sealed), rates(ssh))),
   ];

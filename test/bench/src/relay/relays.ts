@@ -95,10 +95,33 @@ export const forward: Relay = {
 export const nat: Relay = {
   ...connecting("nat", "nftables NAT", ({ near }) => near),
   carriesUdp: true,
-  setUp: ({ b }) => `
+  setUp: (place) => natRules(place),
+};
+
+/** Connections that were seen in both directions pass beside the rest of the network's code. */
+export const flowtable: Relay = {
+  ...connecting("flowtable", "nftables NAT with flowtable", ({ near }) => near),
+  carriesUdp: true,
+  setUp: (place) =>
+    natRules(
+      place,
+      `
+        flowtable fast {
+          hook ingress priority 0
+          devices = { i0, i1 }
+        }
+        chain through {
+          type filter hook forward priority 0
+          meta l4proto { tcp, udp } flow add @fast
+        }`,
+    ),
+};
+
+function natRules({ b }: Place, more = ""): string {
+  return `
     sysctl -qw net.ipv4.ip_forward=1
     nft -f - <<END
-      table ip nat {
+      table ip nat {${more}
         chain in {
           type nat hook prerouting priority -100
           iifname "i0" meta l4proto { tcp, udp } th dport ${SERVICE_PORT} dnat to ${b}
@@ -108,8 +131,8 @@ export const nat: Relay = {
           oifname "i1" masquerade
         }
       }
-END`,
-};
+END`;
+}
 
 function allocation({ a, b }: Place, tools: Tools, cell: (even: number, odd: number) => string): string {
   const cells = Array.from({ length: MOST_CONNECTIONS }, (_, n) => {
