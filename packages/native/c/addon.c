@@ -3,7 +3,7 @@
 
 NAPI_MODULE_INIT()
 {
-	napi_value aead = aead_init(env), pump;
+	napi_value aead = aead_init(env), pump, datagrams;
 
 	if (aead == NULL ||
 	    napi_set_named_property(env, exports, "aead", aead) != napi_ok)
@@ -11,6 +11,11 @@ NAPI_MODULE_INIT()
 	pump = pump_init(env);
 	if (pump == NULL ||
 	    napi_set_named_property(env, exports, "pump", pump) != napi_ok)
+		return NULL;
+	datagrams = datagrams_init(env);
+	if (datagrams == NULL ||
+	    napi_set_named_property(env, exports, "datagrams", datagrams) !=
+		    napi_ok)
 		return NULL;
 	return exports;
 }

@@ -1,4 +1,5 @@
 import type { AeadEngine } from "./aead/engine.ts";
+import type { DatagramEngine } from "./datagrams/index.ts";
 import { loadAddon } from "./load-addon.ts";
 import type { PumpEngine } from "./pump/index.ts";
 
@@ -6,6 +7,7 @@ import type { PumpEngine } from "./pump/index.ts";
 export interface Addon {
   readonly aead: AeadEngine;
   readonly pump: PumpEngine;
+  readonly datagrams: DatagramEngine;
 }
 
 /** The add-on, or in one line why there is none. */

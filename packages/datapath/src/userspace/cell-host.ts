@@ -1,3 +1,4 @@
+import type { DatagramRelay } from "@isthmus/native/datagrams";
 import type { Code, Side } from "@isthmus/protocol";
 import type { DataPathEvent } from "../data-path.ts";
 import type { SocketSplicer } from "../splice/socket-splicer.ts";
@@ -13,6 +14,10 @@ export interface CellHost {
   readonly tally: SpliceTally;
   readonly drops: DropCounts;
   readonly udpIdleMs: number;
+  /** Moves the datagrams, where there is one. */
+  readonly datagrams: DatagramRelay | undefined;
+  /** The prefixes from which legs of each side are expected. */
+  readonly sources: readonly [ReadonlySet<string>, ReadonlySet<string>];
   /** Whether a leg of this side may come from the address. */
   expects(side: Side, address: string): boolean;
   emit(event: DataPathEvent): void;

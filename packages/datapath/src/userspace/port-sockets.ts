@@ -1,6 +1,7 @@
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, isIP, type Server } from "node:net";
+import type { DatagramRelay, DatagramSocket } from "@isthmus/native/datagrams";
 import { LEG_SOCKETS } from "../splice/waiting-leg.ts";
 
 /** Room for a burst while the loop is busy: a split 64 KiB datagram is some 50 packets at once. */
@@ -10,21 +11,30 @@ const UDP_BUFFER_BYTES = 1024 * 1024;
 export interface PortSockets {
   port: number;
   servers: Server[];
+  /** Those of UDP that Node reads, */
   sockets: UdpSocket[];
+  /** or those that are for the relay. */
+  bound: DatagramSocket[];
 }
 
 /**
  * Takes a port on all addresses, or on none.
+ * @param datagrams who is to read the UDP sockets; by default Node
  * @throws the system's error, `EADDRINUSE` above all
  */
-export async function openPort(addresses: readonly string[], port: number): Promise<PortSockets> {
+export async function openPort(
+  addresses: readonly string[],
+  port: number,
+  datagrams?: DatagramRelay,
+): Promise<PortSockets> {
   // One dual-stack socket serves both families, unless IPv4 has sockets of its own.
   const ipv6Only = addresses.some((address) => isIP(address) === 4);
-  const opened: PortSockets = { port, servers: [], sockets: [] };
+  const opened: PortSockets = { port, servers: [], sockets: [], bound: [] };
   try {
     for (const address of addresses) {
       opened.servers.push(await listen(address, port, ipv6Only));
-      opened.sockets.push(await bind(address, port, ipv6Only));
+      if (datagrams) opened.bound.push(datagrams.bind(address, port, ipv6Only, UDP_BUFFER_BYTES));
+      else opened.sockets.push(await bind(address, port, ipv6Only));
     }
     return opened;
   } catch (error) {
@@ -33,10 +43,10 @@ export async function openPort(addresses: readonly string[], port: number): Prom
   }
 }
 
-/** The port is free when this returns; connections that were accepted on it go on. */
-export function closePort({ servers, sockets }: PortSockets): void {
+/** The port is free when this returns, but for what a cell's relay has of it; connections that were accepted on it go on. */
+export function closePort({ servers, sockets, bound }: PortSockets): void {
   for (const server of servers) server.close();
-  for (const socket of sockets) socket.close();
+  for (const socket of [...sockets, ...bound]) socket.close();
 }
 
 async function listen(host: string, port: number, ipv6Only: boolean): Promise<Server> {

@@ -1,8 +1,8 @@
 import type { RemoteInfo, Socket } from "node:dgram";
 import { type Code, canonicalIp, type HostPort, type Side } from "@isthmus/protocol";
-import type { SpliceDump } from "../data-path.ts";
-import type { SpliceMember } from "../splice/splice-account.ts";
-import { type CellHost, halfClosed } from "./cell-host.ts";
+import type { CellHost } from "./cell-host.ts";
+import { DatagramSplice } from "./datagram-splice.ts";
+import { UdpHalf } from "./udp-half.ts";
 
 /** Who sends and gets a side's datagrams, and through which of our sockets. */
 interface Source {
@@ -11,17 +11,25 @@ interface Source {
   socket: Socket;
 }
 
+/** The UDP legs of a cell, whoever moves their datagrams. */
+export interface UdpLegs {
+  /** The allocation expects other sources now. */
+  expectAnew(): void;
+  close(code: Code): void;
+}
+
 /**
  * The UDP legs of one cell. The first datagram of an expected source makes it the side's source; once both sides have
  * one, datagrams pass both ways, unchanged. The cell never sends anything of its own.
  */
-export class UdpCell {
+export class UdpCell implements UdpLegs {
   readonly #host: CellHost;
   readonly #cell: number;
   readonly #sources: [Source | undefined, Source | undefined] = [undefined, undefined];
+  #traffic = { bytes: [0, 0] as [number, number], lastActive: 0 };
   #splice: DatagramSplice | undefined;
+  #half: UdpHalf | undefined;
   #lastHeard = 0;
-  #halfTimer: NodeJS.Timeout | undefined;
 
   constructor(host: CellHost, cell: number) {
     this.#host = host;
@@ -42,6 +50,9 @@ export class UdpCell {
     }
   };
 
+  /** Each datagram of a new source is looked at when it comes. */
+  expectAnew(): void {}
+
   close(code: Code): void {
     if (this.#splice) this.#splice.end(code);
     else this.#forgetHalf(code);
@@ -49,7 +60,7 @@ export class UdpCell {
 
   /** A datagram of a side that has no source so far. */
   #first(side: Side, source: Source): void {
-    const { allocation, account, drops } = this.#host;
+    const { account, drops } = this.#host;
     const other = this.#sources[side === 0 ? 1 : 0];
     // Port 0 is no port to answer to (RFC 768): sending there is an error, and anybody may claim it.
     if (source.port === 0 || !this.#host.expects(side, source.address)) {
@@ -61,45 +72,39 @@ export class UdpCell {
       return;
     }
     this.#sources[side] = source;
-    if (other) {
-      this.#pair();
-      return;
+    if (other) this.#pair();
+    else {
+      this.#half = new UdpHalf(
+        this.#host,
+        this.#cell,
+        () => this.#lastHeard,
+        () => this.#forgetHalf("no-peer-leg"),
+      );
+      this.#half.start(side, hostPort(source));
     }
-    this.#host.countHalves(1);
-    this.#host.emit({ event: "half", allocation, cell: this.#cell, proto: "udp", side, source: hostPort(source) });
-    this.#halfTimer = setTimeout(this.#expireHalf, this.#host.udpIdleMs);
   }
 
   #pair(): void {
-    const { allocation, account, splicer, tally, udpIdleMs } = this.#host;
-    const at = { allocation, cell: this.#cell, proto: "udp" } as const;
-    clearTimeout(this.#halfTimer);
-    this.#host.countHalves(-1);
-    const splice = splicer.nextId();
-    const sources = [hostPort(this.#sources[0]!), hostPort(this.#sources[1]!)] as const;
-    const member = new DatagramSplice(splice, this.#cell, sources, udpIdleMs, (code) => {
-      account.leave(member);
-      this.#splice = undefined;
-      this.#sources[0] = undefined;
-      this.#sources[1] = undefined;
-      tally.splices--;
-      tally.udpSplices--;
-      tally.countClosed(code);
-      this.#host.emit({ event: "closed", ...at, splice, code });
+    this.#half?.pair();
+    this.#half = undefined;
+    this.#traffic = { bytes: [0, 0], lastActive: performance.now() };
+    this.#splice = new DatagramSplice({
+      host: this.#host,
+      cell: this.#cell,
+      sources: [hostPort(this.#sources[0]!), hostPort(this.#sources[1]!)],
+      traffic: this.#traffic,
+      onEnd: () => {
+        this.#splice = undefined;
+        this.#forgetSources();
+      },
     });
-    this.#splice = member;
-    account.enter(member);
-    tally.splices++;
-    tally.udpSplices++;
-    this.#host.emit({ event: "paired", ...at, splice });
-    this.#host.emit({ event: "established", ...at, splice });
+    this.#splice.start();
   }
 
   #forward(splice: DatagramSplice, side: Side, datagram: Buffer): void {
-    const { account, drops, tally } = this.#host;
-    const now = performance.now();
+    const { account, drops } = this.#host;
     const { bytes } = account.limits;
-    if (bytes > 0 && splice.bytes[0] + splice.bytes[1] + datagram.length > bytes) {
+    if (bytes > 0 && splice.bytes + datagram.length > bytes) {
       splice.end("byte-limit");
       return;
     }
@@ -107,9 +112,8 @@ export class UdpCell {
       drops.count("rate");
       return;
     }
-    splice.lastActive = now;
-    splice.bytes[side] += datagram.length;
-    tally.countBytes(datagram.length);
+    this.#traffic.lastActive = performance.now();
+    this.#traffic.bytes[side] += datagram.length;
     const { socket, port, address } = this.#sources[side === 0 ? 1 : 0]!;
     socket.send(datagram, port, address, this.#onSent);
   }
@@ -118,56 +122,16 @@ export class UdpCell {
     if (error) this.#host.drops.count("unsendable");
   };
 
-  readonly #expireHalf = (): void => {
-    const leftMs = this.#lastHeard + this.#host.udpIdleMs - performance.now();
-    if (leftMs > 0) this.#halfTimer = setTimeout(this.#expireHalf, Math.ceil(leftMs));
-    else this.#forgetHalf("no-peer-leg");
-  };
-
   #forgetHalf(code: Code): void {
-    if (!this.#sources[0] && !this.#sources[1]) return;
-    clearTimeout(this.#halfTimer);
+    const half = this.#half;
+    this.#half = undefined;
+    this.#forgetSources();
+    half?.end(code);
+  }
+
+  #forgetSources(): void {
     this.#sources[0] = undefined;
     this.#sources[1] = undefined;
-    halfClosed(this.#host, this.#cell, "udp", code);
-  }
-}
-
-/** A pair of sources, held to the allocation's limits like any splice. */
-class DatagramSplice implements SpliceMember {
-  readonly since = performance.now();
-  lastActive = this.since;
-  readonly ownIdleMs: number;
-  readonly bytes: [number, number] = [0, 0];
-  readonly #id: number;
-  readonly #cell: number;
-  readonly #sources: readonly [HostPort, HostPort];
-  readonly end: (code: Code) => void;
-
-  constructor(
-    id: number,
-    cell: number,
-    sources: readonly [HostPort, HostPort],
-    idleMs: number,
-    end: (code: Code) => void,
-  ) {
-    this.#id = id;
-    this.#cell = cell;
-    this.#sources = sources;
-    this.ownIdleMs = idleMs;
-    this.end = end;
-  }
-
-  dump(now: number): SpliceDump {
-    return {
-      splice: this.#id,
-      cell: this.#cell,
-      proto: "udp",
-      sources: this.#sources,
-      bytes: [...this.bytes],
-      ageMs: now - this.since,
-      idleMs: now - this.lastActive,
-    };
   }
 }
 

@@ -1,3 +1,4 @@
+import type { DatagramRelay } from "@isthmus/native/datagrams";
 import { type AllocationLimits, type Code, IsthmusError, type Side, sourcePrefix } from "@isthmus/protocol";
 import type { AllocationDump, CellPorts, CellSpec, DataPathEvent, ExpectedSources } from "../data-path.ts";
 import type { PortPool } from "../port-pool.ts";
@@ -17,6 +18,7 @@ export interface Shared {
   readonly pool: PortPool;
   readonly bind: readonly string[];
   readonly udpIdleMs: number;
+  readonly datagrams: DatagramRelay | undefined;
   halves: number;
   emit(event: DataPathEvent): void;
   onSocketError(error: Error): void;
@@ -30,6 +32,7 @@ export class UserspaceAllocation implements CellHost {
   readonly tally: SpliceTally;
   readonly drops: DropCounts;
   readonly udpIdleMs: number;
+  readonly datagrams: DatagramRelay | undefined;
   readonly emit: (event: DataPathEvent) => void;
   readonly #shared: Shared;
   readonly #cells = new Map<number, Cell>();
@@ -42,6 +45,8 @@ export class UserspaceAllocation implements CellHost {
     this.tally = shared.tally;
     this.drops = shared.drops;
     this.udpIdleMs = shared.udpIdleMs;
+    // It pays from the account that the pump has.
+    this.datagrams = this.account.pumpAccount && shared.datagrams;
     this.emit = shared.emit;
     this.#shared = shared;
   }
@@ -63,8 +68,13 @@ export class UserspaceAllocation implements CellHost {
     return Array.from(this.#cells.values(), ({ ports }) => ports).sort((a, b) => a.cell - b.cell);
   }
 
+  get sources(): readonly [ReadonlySet<string>, ReadonlySet<string>] {
+    return this.#sources;
+  }
+
   setSources([a, b]: ExpectedSources): void {
     this.#sources = [new Set(a), new Set(b)];
+    for (const cell of this.#cells.values()) cell.expectAnew();
   }
 
   setLimits(limits: AllocationLimits): void {
@@ -109,10 +119,12 @@ export class UserspaceAllocation implements CellHost {
 
   async #open({ cell, ports }: CellSpec): Promise<Cell> {
     const first = await this.#take(ports?.[0]);
+    let second: PortSockets | undefined;
     try {
-      const second = await this.#take(ports?.[1]);
+      second = await this.#take(ports?.[1]);
       return new Cell(this, cell, [first, second], this.#shared.onSocketError);
     } catch (error) {
+      if (second) this.#give(second);
       this.#give(first);
       throw error;
     }
@@ -124,7 +136,7 @@ export class UserspaceAllocation implements CellHost {
   }
 
   #take(wanted: number | undefined): Promise<PortSockets> {
-    return this.#shared.pool.take(wanted, (port) => openPort(this.#shared.bind, port));
+    return this.#shared.pool.take(wanted, (port) => openPort(this.#shared.bind, port, this.datagrams));
   }
 
   #give(sockets: PortSockets): void {

@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { type DatagramRelay, theDatagramRelay } from "@isthmus/native/datagrams";
 import { type Code, IsthmusError } from "@isthmus/protocol";
 import type { Logger } from "@isthmus/service";
 import type {
@@ -26,6 +27,8 @@ export interface UserspaceOptions {
   logger: Logger;
   /** Shared with whoever else splices sockets of the same allocations; by default one of its own. */
   splicer?: SocketSplicer;
+  /** Moves datagrams, where the splicer has a pump; by default this process's, if it has one. */
+  datagrams?: DatagramRelay;
   /** Local addresses of the cells; by default all of both families. */
   bind?: readonly string[];
 }
@@ -42,7 +45,7 @@ export class UserspaceDataPath implements DataPath {
   }
 
   async open({ ports, udpIdleMs, onEvent }: OpenOptions): Promise<Capabilities> {
-    const { logger, splicer = new SocketSplicer(), bind = [] } = this.#options;
+    const { logger, splicer = new SocketSplicer(), datagrams = theDatagramRelay(), bind = [] } = this.#options;
     for (const address of bind) await checkAddress(address);
     const overlap = ephemeralOverlap(ports);
     if (overlap !== undefined) logger.warn({}, overlap);
@@ -54,6 +57,7 @@ export class UserspaceDataPath implements DataPath {
       pool: new PortPool(ports),
       bind: addresses,
       udpIdleMs,
+      datagrams,
       halves: 0,
       emit: onEvent,
       onSocketError: (error) => this.#warn(error),
@@ -124,7 +128,7 @@ export class UserspaceDataPath implements DataPath {
       pureSplices: 0,
       bytes: tally.bytes,
       closed: { ...tally.closed },
-      dropped: { ...drops.byReason },
+      dropped: drops.byReason,
     };
   }
 
