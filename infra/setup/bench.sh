@@ -8,13 +8,22 @@ if ! is_root; then
   say "the bench needs root: its laboratories are made of network namespaces"
   exit 1
 fi
-# Measures of the relay alone run in a virtual machine.
-VM_PACKAGES="linux-image-amd64 linux-headers-amd64 qemu-system-x86 busybox-static kmod xz-utils ethtool socat"
+# What else the measures compare with.
+PEER_PACKAGES="iperf3 haproxy socat nginx-light libnginx-mod-stream coturn openssh-client openssh-server"
+# Some measures run in a virtual machine.
 case " $* " in
-  *" relay"* | *" thesis"* | *" binds-module"*) needs_vm=1 ;;
+  *" relay"* | *" thesis"* | *" binds-module"* | *" --full "*) machine=$VM_PACKAGES ;;
+  *) machine= ;;
 esac
 # shellcheck disable=SC2086 # lists of words
-install_packages $BUILD_PACKAGES $BPF_PACKAGES $LAB_PACKAGES miniupnpd miniupnpd-nftables iperf3 haproxy openssh-client openssh-server ${needs_vm:+$VM_PACKAGES}
+install_packages $BUILD_PACKAGES $BPF_PACKAGES $LAB_PACKAGES miniupnpd miniupnpd-nftables ethtool $PEER_PACKAGES $machine
 install_node_packages
 build
+# Rivals from npm, which nothing else needs.
+peers=test/bench/peers
+if ! cmp -s $peers/package-lock.json $peers/node_modules/.isthmus-lock; then
+  say "installing rivals from npm"
+  (cd $peers && npm install --no-save --no-audit --no-fund) || exit 1
+  cp $peers/package-lock.json $peers/node_modules/.isthmus-lock
+fi
 exec node test/lab/dist/enter.js node test/bench/dist/main.js "$@"

@@ -1,7 +1,13 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, release, totalmem } from "node:os";
+import { join } from "node:path";
 import { hasFastAes, implementation } from "@isthmus/native";
+
+/** The rivals from npm. */
+const RIVALS = JSON.parse(readFileSync(join(import.meta.dirname, "../peers/package.json"), "utf8")) as {
+  dependencies: Record<string, string>;
+};
 
 export interface Machine {
   cpu: string;
@@ -17,6 +23,8 @@ export interface Machine {
   haproxy: string;
   ssh: string;
   iperf3: string;
+  /** Other rivals, each with its version. */
+  others?: string[];
 }
 
 export function describeMachine(): Machine {
@@ -33,10 +41,20 @@ export function describeMachine(): Machine {
     haproxy: firstLine("haproxy", ["-v"]),
     ssh: firstLine("ssh", ["-V"]),
     iperf3: firstLine("iperf3", ["--version"]),
+    others: [
+      firstLine("nginx", ["-v"]).replace("nginx version: nginx/", "nginx "),
+      `coturn ${firstLine("turnserver", ["--version"])}`,
+      /socat version [^ ]+/.exec(outputOf("socat", ["-V"]))?.[0] ?? "",
+      ...["libp2p", "hyperdht"].map((name) => `${name} ${RIVALS.dependencies[name]}`),
+    ],
   };
 }
 
 function firstLine(program: string, args: string[]): string {
+  return outputOf(program, args).split("\n")[0]?.trim() ?? "";
+}
+
+function outputOf(program: string, args: string[]): string {
   const { stdout, stderr } = spawnSync(program, args, { encoding: "utf8" });
-  return `${stdout ?? ""}${stderr ?? ""}`.split("\n")[0]?.trim() ?? "";
+  return `${stdout ?? ""}${stderr ?? ""}`;
 }

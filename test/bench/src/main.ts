@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Command, CommanderError } from "commander";
@@ -83,6 +83,7 @@ const program: Command = new Command("npm run bench --")
   .description("Measures Isthmus in laboratories, against other programs where there are any.")
   .argument("[measure...]", `which: ${NAMES.join(", ")}; the short book otherwise`)
   .option("--full", "everything, with all rounds")
+  .option("--tables", "measure nothing: write the tables of all results that are kept into the page")
   .option("--rounds <number>", "so many rounds", Number)
   .option("--json <file>", "write all figures there")
   .option("--quiet", "no progress")
@@ -97,6 +98,7 @@ interface Options {
   quiet?: boolean;
   full?: boolean;
   rounds?: number;
+  tables?: boolean;
 }
 
 function chosen(names: readonly string[], full: boolean): readonly Measure[] {
@@ -151,7 +153,11 @@ function commit(): string | undefined {
 async function main(): Promise<void> {
   program.parse();
   const options = program.opts<Options>();
-  const { json, quiet = false, full = false } = options;
+  const { json, quiet = false, full = false, tables = false } = options;
+  if (tables) {
+    for (const set of SETS) writeKept(set);
+    return;
+  }
   const measures = chosen(program.args, full);
   const pace = paceOf(program.args, options);
   const head = commit();
@@ -184,6 +190,16 @@ function keep({ name, results, measures }: MeasureSet, whole: Report): void {
   const names = measures.map((measure) => measure.name);
   const report: Report = { ...whole, measures: whole.measures.filter((result) => names.includes(result.name)) };
   writeFileSync(join(RESULTS, results), asJson(report));
+  write(name, report);
+}
+
+function writeKept({ name, results }: MeasureSet): void {
+  const file = join(RESULTS, results);
+  if (existsSync(file)) write(name, JSON.parse(readFileSync(file, "utf8")) as Report);
+}
+
+/** Tables and plots of a set. */
+function write(name: string, report: Report): void {
   const pictures = join(dirname(PAGE), PICTURES);
   for (const plot of report.measures.flatMap(({ plots = [] }) => plots)) {
     mkdirSync(pictures, { recursive: true });

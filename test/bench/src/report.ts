@@ -33,7 +33,7 @@ export function reportAsMarkdown({ started, commit, machine, measures }: Report,
       `${machine.cores} cores (${machine.cpu}), ${gigabytes} GiB, Linux ${machine.kernel}, ${machine.system}, ` +
       `Node ${machine.node}, OpenSSL ${machine.openssl}, records sealed by ` +
       `${machine.sealing === "native" ? "the native add-on" : "node:crypto"}, ${machine.haproxy}, ${machine.ssh}, ` +
-      `${machine.iperf3}.`,
+      `${[machine.iperf3, ...(machine.others ?? [])].join(", ")}.`,
   ];
   return [...head, ...measures.map((measure) => measureAsMarkdown(measure, pictures))].join("\n\n");
 }

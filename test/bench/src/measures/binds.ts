@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { HomeGateway, Natbinder } from "@isthmus/e2e";
 import { type Home, Lab, type Node, ORDINARY_UID } from "@isthmus/lab";
 import { figure } from "../figure.ts";
-import { interleave } from "../rounds.ts";
+import { interleave, ROUNDS } from "../rounds.ts";
 import { pairedDifferences } from "../statistics.ts";
 import type { Measure } from "./measure.ts";
 
@@ -39,7 +39,7 @@ export const binds: Measure = {
   method: `bind() of UDP sockets by a program in C, ${COUNT} times in each round with pauses of ${PAUSE_US} us: the median of a \
 round. To 127.0.0.1 it is none of natbinder's; to 0.0.0.0 it is. Without a gateway natbinder is asked, or told, and has nobody \
 to ask; with one it is miniupnpd behind one hop.`,
-  async run(say) {
+  async run(say, _draw, pace) {
     await using lab = await Lab.create();
     const [bare, home] = await Promise.all([
       lab.home({ name: "bare", nat: "port-restricted", hosts: ["plain", "run", "cgroup"] }),
@@ -47,11 +47,15 @@ to ask; with one it is miniupnpd behind one hop.`,
     ]);
     const gateway = await HomeGateway.start(home);
     const cases = await start(lab, bare);
-    const results = await interleave(cases, async (one, round) => {
-      const ns = await measure(one);
-      say(`round ${round}: ${one.name} ${(ns / 1000).toFixed(2)} us`);
-      return ns / 1000;
-    });
+    const results = await interleave(
+      cases,
+      async (one, round) => {
+        const ns = await measure(one);
+        say(`round ${round}: ${one.name} ${(ns / 1000).toFixed(2)} us`);
+        return ns / 1000;
+      },
+      pace(ROUNDS),
+    );
     const of = (name: string) => results.get(cases.find((one) => one.name === name)!)!;
     const added = (name: string, than: string) => pairedDifferences(of(name), of(than));
     const [passed, taken] = ["one address", "all addresses"];

@@ -20,7 +20,7 @@ const NEGOTIATIONS_PER_ROUND = 2000;
 const SUBSCRIBERS = 500;
 const TIMEOUT_MS = 180_000;
 
-const MOST_KB = 12;
+const MOST_KB = 10;
 const LEAST_LOGINS = 1500;
 const LEAST_NEGOTIATIONS = 3000;
 
@@ -45,7 +45,8 @@ process. A registration writes the device, its name and the used invite, synced 
 written in that turn; a login and a negotiation of registered devices write nothing. A negotiation is subscribe, the \
 provider's accept, an allocation at a real IST, the answer and the unsubscribe, each time between two devices that have \
 no other; daemons are sessions without anything behind them.`,
-  async run(say) {
+  async run(say, _draw, pace) {
+    const rounds = pace(ROUNDS);
     await using lab = await Lab.create();
     const hosts = await Promise.all(["isb", "ist", ...swarmNames()].map((name) => lab.host(name)));
     const [isbHost, istHost, ...swarmHosts] = hosts as [(typeof hosts)[0], (typeof hosts)[0], ...typeof hosts];
@@ -65,10 +66,10 @@ no other; daemons are sessions without anything behind them.`,
     await ist.ready(30_000);
     const [known] = (await settledMemory([isb.program])) as [number];
 
-    const logins = await measureLogins(isb, swarms, registered.isb, say);
+    const logins = await measureLogins(isb, swarms, registered.isb, { say, rounds });
     say("waiting for memory to settle");
     const [present] = (await settledMemory([isb.program])) as [number];
-    const negotiations = await measureNegotiations(isb, swarms, say);
+    const negotiations = await measureNegotiations(isb, swarms, { say, rounds });
 
     const kilobytes = (bytes: number): number => bytes / LOGINS / 1000;
     return [
@@ -81,6 +82,11 @@ no other; daemons are sessions without anything behind them.`,
     ];
   },
 };
+
+interface Progress {
+  say: (progress: string) => void;
+  rounds: number;
+}
 
 function swarmNames(): string[] {
   return Array.from({ length: SWARMS }, (_, number) => `swarm-${number}`);
@@ -131,13 +137,13 @@ async function register(isb: Isb, swarms: Worker[], origin: string, say: (progre
   return { isb: address, perSecond: LOGINS / seconds, perCpuSecond: LOGINS / used };
 }
 
-async function measureLogins(isb: Isb, swarms: Worker[], address: IsbAddress, say: (progress: string) => void) {
+async function measureLogins(isb: Isb, swarms: Worker[], address: IsbAddress, { say, rounds: counted }: Progress) {
   const common = { isb: address, atOnce: AT_ONCE };
   const [first] = swarms as [Worker];
   await first.call("logIn", { ...common, from: 0, to: PROVIDERS, provides: true }, TIMEOUT_MS);
   const perSwarm = LOGINS / SWARMS;
   const perCpuSecond: number[] = [];
-  const rounds = ROUNDS + 1;
+  const rounds = counted + 1;
   const edge = (round: number): number => PROVIDERS + Math.round(((perSwarm - PROVIDERS) * round) / rounds);
   for (let round = 0; round < rounds; round++) {
     const [from, to] = [edge(round), edge(round + 1)];
@@ -156,13 +162,13 @@ async function measureLogins(isb: Isb, swarms: Worker[], address: IsbAddress, sa
   return { perCpuSecond };
 }
 
-async function measureNegotiations(isb: Isb, swarms: Worker[], say: (progress: string) => void): Promise<Figure[]> {
+async function measureNegotiations(isb: Isb, swarms: Worker[], { say, rounds }: Progress): Promise<Figure[]> {
   const [, second] = swarms as [Worker, Worker];
   const providers = Array.from({ length: PROVIDERS }, (_, number) => `provider-${number}`);
   const perCpuSecond: number[] = [];
   const medians: number[] = [];
   const p99s: number[] = [];
-  for (let round = -1; round < ROUNDS; round++) {
+  for (let round = -1; round < rounds; round++) {
     const before = cpuSeconds([isb.program.pid]);
     const argument = { subscribers: SUBSCRIBERS, providers, count: NEGOTIATIONS_PER_ROUND, atOnce: AT_ONCE };
     const times = await second.call<{ median: number; p99: number }>("negotiate", argument, TIMEOUT_MS);

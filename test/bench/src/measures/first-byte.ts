@@ -11,6 +11,7 @@ import type { Measure } from "./measure.ts";
 /** R, from one home to the other and back. */
 const ROUND_TRIPS_MS = [20, 50, 100];
 const ROUNDS = 15;
+const SHORT_ROUNDS = 9;
 /** Connections of each kind before, so that the code of all is compiled, as in daemons that have run for a while. */
 const WARM_UP = 300;
 
@@ -20,7 +21,7 @@ const EVENTS = {
   banner: { what: "service's banner at the client", least: 2, port: 7102, behaviour: "banner" },
 } as const;
 /** Beyond that, milliseconds. */
-const MOST_BEYOND_MS = 3;
+const MOST_BEYOND_MS = 2;
 
 type Event = keyof typeof EVENTS;
 
@@ -38,7 +39,7 @@ export const firstByte: Measure = {
 between the homes. Timed from the client's connect() on one clock for all, after ${WARM_UP} connections of each kind. Direct TCP \
 beside it goes through a port forwarding of the provider's router; what it takes beyond its share of R is the delay lines' \
 own work and the machine's.`,
-  async run(say) {
+  async run(say, _draw, pace) {
     await using lab = await Lab.create();
     const homes = await homesWithDelay(lab);
     const { alice, bob, deployment } = homes;
@@ -66,7 +67,7 @@ own work and the machine's.`,
       const results = await interleave(
         cases,
         ({ event, host, port }) => client.call<number>(event, { host, port }),
-        ROUNDS,
+        pace(ROUNDS, SHORT_ROUNDS),
       );
       figures.push(...figuresOf(roundTripMs, results));
     }

@@ -6,7 +6,7 @@ import { Worker } from "../load/worker.ts";
 import { haproxyPath } from "../peers/haproxy.ts";
 import { isthmusPath } from "../peers/isthmus.ts";
 import type { Path } from "../peers/path.ts";
-import { interleave } from "../rounds.ts";
+import { interleave, ROUNDS } from "../rounds.ts";
 import { pairedDifferences } from "../statistics.ts";
 import type { Measure } from "./measure.ts";
 
@@ -20,7 +20,7 @@ export const request: Measure = {
   title: "One request and its answer",
   method: `One byte to an echo service and back over one connection, ${COUNT} times in each round, without any delay on \
 the cables: the median of a round. Direct TCP goes through a port forwarding of the provider's router.`,
-  async run(say) {
+  async run(say, _draw, pace) {
     await using lab = await Lab.create();
     const homes = await twoHomes(lab);
     const { alice, bob } = homes;
@@ -35,12 +35,16 @@ the cables: the median of a round. Direct TCP goes through a port forwarding of 
     const plain = await isthmusPath(homes, { name: "plain", port: PORT, listen: 6002, plain: true });
     const haproxy = await haproxyPath(homes, { relay, port: PORT, listen: 6003 });
     const paths = [direct, sealed, plain, haproxy];
-    const results = await interleave(paths, async ({ name, host, port }, round) => {
-      const argument = { host, port, warmUp: WARM_UP, count: COUNT };
-      const times = await client.call<{ median: number; p99: number }>("roundTrips", argument);
-      say(`round ${round}: ${name} ${(times.median * 1000).toFixed(0)} us`);
-      return times.median * 1000;
-    });
+    const results = await interleave(
+      paths,
+      async ({ name, host, port }, round) => {
+        const argument = { host, port, warmUp: WARM_UP, count: COUNT };
+        const times = await client.call<{ median: number; p99: number }>("roundTrips", argument);
+        say(`round ${round}: ${name} ${(times.median * 1000).toFixed(0)} us`);
+        return times.median * 1000;
+      },
+      pace(ROUNDS),
+    );
     return [
       ...paths.map((path) => figure(path.name, "us", results.get(path)!)),
       ...[sealed, plain, haproxy].map((path) =>

@@ -13,7 +13,7 @@ import { pairedRatios } from "../statistics.ts";
 import type { Measure } from "./measure.ts";
 
 const IPERF_PORT = 5201;
-const SECONDS = 2;
+const SECONDS = 1;
 /** OpenSSH prefers ChaCha20-Poly1305; with AES in hardware this is its fastest. */
 const FAST_CIPHER = "aes128-gcm@openssh.com";
 

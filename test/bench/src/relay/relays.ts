@@ -162,11 +162,11 @@ function pureEnds({ near, far }: Place): Ends {
   return [`a,connect,${near},${even},${odd},2`, `b,connect,${far},${odd},${even},2`];
 }
 
-/** An IST's data path in a process of its own. */
-function started(driver: "ebpf" | "userspace", splice: "passive" | "pure"): Relay["setUp"] {
-  return ({ a, b }, tools) =>
-    inBackground(tools, `${tools.ist} ${driver} ${splice} ${a} ${b} ${FIRST_PORT} ${MOST_CONNECTIONS}`, {
-      name: `${driver}-${splice}`,
+/** An IST's data path in a process of its own. @param prefix of its command line */
+function started(driver: "ebpf" | "userspace", splice: "passive" | "pure", prefix = ""): Relay["setUp"] {
+  return ({ namespace, a, b }, tools) =>
+    inBackground(tools, `${prefix} ${tools.ist} ${driver} ${splice} ${a} ${b} ${FIRST_PORT} ${MOST_CONNECTIONS}`, {
+      name: `ist-${namespace}`,
       isReady: "grep -q ready",
     });
 }
@@ -175,6 +175,13 @@ export const ebpfPassive: Relay = {
   ...meeting("ebpf-passive", "eBPF IST, Passive Splice"),
   carriesUdp: true,
   setUp: started("ebpf", "passive"),
+};
+
+/** Packets are where all others' are; the process that is told of splices is not. */
+export const ebpfApart: Relay = {
+  ...meeting("ebpf-apart", "eBPF IST, its control plane on another CPU"),
+  carriesUdp: true,
+  setUp: started("ebpf", "passive", "taskset -c 0"),
 };
 
 export const ebpfPure: Relay = {
