@@ -259,15 +259,77 @@ static void round_of(struct pump *pump, struct pump_account *account,
 	await_ends(pump, joins);
 }
 
+/*
+ * Records as they are, or with one byte another, in pieces as chance has it:
+ * what comes out is what went in, or the beginning of it and then an error.
+ */
+static void open_changed(struct aead_contexts *contexts)
+{
+	static unsigned char content[CHUNK], sealed[2 * CHUNK],
+		piece[2 * CHUNK], heard[CHUNK];
+	struct leg_state ours = { .records_per_key = (uint64_t)(rand() % 5) + 1,
+				  .suite = (enum aead_suite)(rand() % 2) };
+	struct leg_records *sealer = leg_records_new(contexts, &ours);
+	struct leg_records *opener = leg_records_new(contexts, &ours);
+	size_t count = 0, size = 0, from = 0, to = 0, got = 0, changed;
+	struct leg_opened opened = { 0 };
+
+	check(sealer != NULL && opener != NULL, "keys");
+	while (count < CHUNK) {
+		size_t part = (size_t)(rand() % (rand() % 2 ? 40 : CHUNK)) + 1;
+
+		if (part > CHUNK - count)
+			part = CHUNK - count;
+		/* Many small ones would not fit the room for all. */
+		if (size + leg_records_room(part) + 100 > sizeof(sealed))
+			break;
+		for (size_t i = 0; i < part; i++)
+			content[count + i] = expected(count + i, 0);
+		size += leg_records_seal(sealer, content + count, part,
+					 sealed + size);
+		count += part;
+	}
+	size += leg_records_seal_end(sealer, sealed + size);
+	changed = rand() % 4 == 0 ? size : (size_t)rand() % size;
+	if (changed < size)
+		sealed[changed] ^= (unsigned char)(1 << rand() % 8);
+	while (to < size && !opened.is_bad) {
+		to += (size_t)(rand() % (rand() % 2 ? 40 : CHUNK)) + 1;
+		if (to > size)
+			to = size;
+		memcpy(piece, sealed + from, to - from);
+		opened = leg_records_open(opener, piece, to - from);
+		check(got + opened.content_bytes <= count, "no more comes out");
+		if (opened.content_bytes > 0)
+			memcpy(heard + got, opened.content,
+			       opened.content_bytes);
+		got += opened.content_bytes;
+		from += opened.used;
+	}
+	check(memcmp(heard, content, got) == 0, "what comes out went in");
+	if (changed == size)
+		check(opened.has_ended && !opened.is_bad && got == count,
+		      "good records");
+	else
+		check(!opened.has_ended, "a changed byte is no good record");
+	leg_records_free(sealer);
+	leg_records_free(opener);
+}
+
 int main(void)
 {
 	struct pump_account *account = pump_account_new();
 	struct pump *pump = pump_new(3, no_wake, NULL);
 	struct sockaddr_in address;
+	struct aead_contexts *contexts = aead_contexts_get();
 	int listener = listen_here(&address);
 
-	check(account != NULL && pump != NULL, "starting");
 	srand(7);
+	check(contexts != NULL, "ciphers");
+	for (int turn = 0; turn < 60; turn++)
+		open_changed(contexts);
+	aead_contexts_put(contexts);
+	check(account != NULL && pump != NULL, "starting");
 	for (int turn = 0; turn < ROUNDS; turn++) {
 		/* The last with a rate. */
 		pump_account_set(account, turn == ROUNDS - 1 ? 60e6 : 0, 0);
