@@ -11,6 +11,11 @@
 #define IST_NS_PER_SECOND	1000000000ULL
 /* So long routes, neighbours and devices may have been others. */
 #define IST_WAY_NS		IST_NS_PER_SECOND
+/* As many senders are told of their packets as the kernel tells by default. */
+#define IST_TELL_NS		50000000ULL
+#define IST_TELL_MOST		50
+/* The least that every link with IPv6 carries (RFC 8200, 5). */
+#define IST_MTU_LEAST6		1280
 /* What may be sent ahead of the rate. */
 #define IST_RATE_BURST_NS	100000000ULL
 #define IST_RATE_TRIES		8
@@ -50,6 +55,8 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 
 	__builtin_memset(fib, 0, sizeof(*fib));
 	fib->ifindex = skb->ifindex;
+	/* Asks for what the route carries, whatever this packet's length. */
+	fib->tot_len = 1;
 	fib->l4_protocol = leg->tuple.proto;
 	fib->sport = leg->tuple.local_port;
 	fib->dport = leg->tuple.remote_port;
@@ -90,6 +97,9 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 	}
 	if (bpf_check_mtu(skb, way.ifindex, &mtu, 0, 0) < 0 && !mtu)
 		return -1;
+	if (result == BPF_FIB_LKUP_RET_SUCCESS && fib->mtu_result > 1 &&
+	    fib->mtu_result < mtu)
+		mtu = fib->mtu_result;
 	leg->way = way;
 	leg->mtu = mtu;
 	leg->resolve = resolve;
@@ -147,13 +157,13 @@ static __always_inline bool ist_rate_admits(__u64 alloc, __u64 rate,
 	return false;
 }
 
+/* @header: how long the one behind IP's is */
 static __always_inline bool ist_fits(struct __sk_buff *skb,
-				     const struct ist_packet *packet, bool v6,
-				     __u32 mtu)
+				     const struct ist_packet *packet,
+				     __u32 header, bool v6, __u32 mtu)
 {
 	/* Those of a larger packet are as long as its sender's segments. */
-	__u32 l4 = skb->gso_size ? skb->gso_size + IST_TCP_HEADER_BYTES :
-				   packet->length;
+	__u32 l4 = skb->gso_size ? skb->gso_size + header : packet->length;
 
 	if (v6 == packet->v6)
 		return l4 + ist_l4(packet) - ETH_HLEN <= mtu;
@@ -327,12 +337,69 @@ static __always_inline int ist_send_copy(struct __sk_buff *skb,
 	return TC_ACT_REDIRECT;
 }
 
-/* Sends a packet of leg @side out of the other. Return: a verdict. */
+static __always_inline bool ist_may_tell(struct ist_scratch *scratch, __u64 now)
+{
+	if (now - scratch->told_since >= IST_TELL_NS) {
+		scratch->told_since = now;
+		scratch->told = 0;
+	}
+	return scratch->told++ < IST_TELL_MOST;
+}
+
+/* No verdict of the hook is less. */
+#define IST_REFUSED	(-16)
+
+/*
+ * Drops a packet, about which user space tells its sender: none that was made of
+ * it here could be sure of its checksum.
+ */
+static __noinline int ist_refuse(struct __sk_buff *skb,
+				 const struct ist_packet *packet,
+				 const struct ist_bpf_flow *flow,
+				 const struct ist_bpf_splice *splice,
+				 __u32 reason)
+{
+	const struct ist_bpf_leg *out = &splice->leg[(flow->side & 1) ^ 1];
+	struct ist_scratch *scratch = ist_scratch();
+	struct ist_bpf_event *event;
+	__u32 length, mtu;
+
+	/*
+	 * Later fragments have no ports that could be quoted, and what the way
+	 * of one receiver carries is no affair of the source of all.
+	 */
+	if (!scratch || packet->fragment == IST_LATER_FRAGMENT ||
+	    (splice->mode == IST_MODE_FANOUT && !(flow->side & 1)) ||
+	    !ist_may_tell(scratch, bpf_ktime_get_ns()))
+		return ist_drop(reason);
+	length = packet->length + ist_ip_bytes(packet->v6);
+	mtu = out->mtu + ist_ip_bytes(packet->v6) -
+	      ist_ip_bytes(ist_leg_is6(out));
+	event = &scratch->event;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->splice = flow->splice;
+	event->kind = IST_BPF_EVENT_PACKET;
+	event->proto = packet->tuple.proto;
+	event->side = flow->side;
+	event->reason = reason;
+	event->length = length > 0xffff ? 0xffff : length;
+	event->mtu = packet->v6 && mtu < IST_MTU_LEAST6 ? IST_MTU_LEAST6 : mtu;
+	if (!bpf_skb_load_bytes(skb, ist_l4(packet), event->quoted,
+				IST_QUOTED_BYTES))
+		ist_tell(event);
+	return ist_drop(reason);
+}
+
+/*
+ * Sends a packet of leg @side out of the other. @header: how long the one behind
+ * IP's is. Return: a verdict, or less than IST_REFUSED by a reason of which its
+ * sender is to be told.
+ */
 static __always_inline int ist_forward(struct __sk_buff *skb,
 				       struct ist_scratch *scratch,
 				       struct ist_packet *packet,
 				       struct ist_bpf_splice *splice,
-				       __u32 side, __u64 now)
+				       __u32 side, __u32 header, __u64 now)
 {
 	struct ist_bpf_leg *in = &splice->leg[side & 1];
 	struct ist_bpf_leg *out = &splice->leg[(side & 1) ^ 1];
@@ -344,11 +411,11 @@ static __always_inline int ist_forward(struct __sk_buff *skb,
 	if (bpf_skb_load_bytes(skb, ETH_HLEN + (packet->v6 ? 7 : 8), &hops, 1))
 		return ist_drop(IST_REASON_MALFORMED);
 	if (hops <= 1)
-		return ist_drop(IST_REASON_HOP_LIMIT);
+		return IST_REFUSED - IST_REASON_HOP_LIMIT;
 	if (now >= out->way_until && ist_way_find(skb, scratch, out, now))
 		return ist_drop(IST_REASON_UNSENDABLE);
-	if (!ist_fits(skb, packet, v6, out->mtu))
-		return ist_drop(IST_REASON_TOO_BIG);
+	if (!ist_fits(skb, packet, header, v6, out->mtu))
+		return IST_REFUSED - IST_REASON_TOO_BIG;
 	resolve = out->resolve;
 	if (v6 != packet->v6) {
 		/* It has lost its route, without which 127.0.0.0/8 is refused. */
@@ -449,7 +516,11 @@ static __noinline int ist_output(struct __sk_buff *skb,
 		return ist_drop(IST_REASON_RATE);
 	if (splice->tcp.state != IST_STATE_CLOSED)
 		ist_leg_heard(skb, leg, now);
-	verdict = ist_forward(skb, scratch, packet, splice, flow->side, now);
+	verdict = ist_forward(skb, scratch, packet, splice, flow->side,
+			      packet->length - payload, now);
+	if (verdict < IST_REFUSED)
+		return ist_refuse(skb, packet, flow, splice,
+				  IST_REFUSED - verdict);
 	if (verdict != TC_ACT_REDIRECT)
 		return verdict;
 	__sync_fetch_and_add(&leg->packets, 1);

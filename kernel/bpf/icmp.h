@@ -10,8 +10,6 @@
 #include "forward.h"
 
 #define IST_ICMP_BYTES		8
-/* Of the header behind IP's, every error quotes this much at least. */
-#define IST_QUOTED_BYTES	8
 #define IST_PROTO_ICMP		1
 #define IST_PROTO_ICMPV6	58
 

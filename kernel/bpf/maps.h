@@ -9,7 +9,7 @@
 #include "splice.h"
 
 /* User space may set others before it loads the object. */
-#define IST_MOST_SPLICES	131072
+#define IST_MOST_SPLICES	524288
 #define IST_MOST_CELLS		65536
 #define IST_MOST_ALLOCS		65536
 #define IST_MOST_LOCALS		4096
@@ -186,6 +186,9 @@ struct ist_scratch {
 	__u8 before[IST_TCP_HEADER_BYTES + IST_TCP_OPTIONS_BUFFER];
 	__u8 after[48];
 	struct ist_tuple quoted;
+	/* Senders that were told of their packets since then, in nanoseconds. */
+	__u64 told_since;
+	__u64 told;
 };
 
 struct {

@@ -4,7 +4,8 @@
  * kernel/core, as the module does.
  *
  * ist_splice is attached where packets come in (clsact, direct action).
- * ist_command is attached nowhere: user space runs it (BPF_PROG_RUN).
+ * ist_command and ist_end_many are attached nowhere: user space runs them
+ * (BPF_PROG_RUN).
  */
 #include "cell.h"
 #include "icmp.h"
@@ -157,22 +158,21 @@ int ist_splice(struct __sk_buff *skb)
 	return ist_output(skb, packet, &flow, splice, payload);
 }
 
-static __always_inline int ist_end_splice(const struct ist_bpf_command *command)
+static __noinline int ist_end_splice(__u64 id, enum ist_reason reason)
 {
 	struct ist_bpf_cell_key key = {};
 	struct ist_scratch *scratch = ist_scratch();
 	struct ist_bpf_splice *splice;
 	struct ist_bpf_cell *cell;
-	__u64 id = command->splice;
 	bool ended;
 
 	splice = bpf_map_lookup_elem(&ist_splices, &id);
 	if (!splice || !scratch)
-		return IST_BPF_NONE;
+		return 0;
 	bpf_spin_lock(&splice->lock);
 	ended = !splice->over;
 	if (ended) {
-		splice->reason = command->reason;
+		splice->reason = reason;
 		splice->tcp.state = IST_STATE_CLOSED;
 	}
 	splice->over = true;
@@ -180,8 +180,7 @@ static __always_inline int ist_end_splice(const struct ist_bpf_command *command)
 	bpf_spin_unlock(&splice->lock);
 	if (ended) {
 		ist_count_live(splice->alloc, splice->proto, -1);
-		ist_count_ended(command->reason);
-		ist_tell_splice(&scratch->event, id, splice, 0);
+		ist_count_ended(reason);
 	}
 	if (splice->mode == IST_MODE_FANOUT)
 		ist_fanout_leave(id, splice);
@@ -197,7 +196,7 @@ static __always_inline int ist_end_splice(const struct ist_bpf_command *command)
 		}
 	}
 	ist_splice_unlist(scratch, id, splice);
-	return ended ? IST_BPF_ENDED : IST_BPF_OVER;
+	return 0;
 }
 
 static __always_inline int ist_end_half(const struct ist_bpf_command *command,
@@ -266,8 +265,6 @@ int ist_command(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, 0, command, sizeof(*command)))
 		return IST_BPF_NONE;
 	switch (command->kind) {
-	case IST_BPF_END_SPLICE:
-		return ist_end_splice(command);
 	case IST_BPF_END_HALF:
 		return ist_end_half(command, command->proto, command->side,
 				    command->before);
@@ -276,6 +273,40 @@ int ist_command(struct __sk_buff *skb)
 	default:
 		return IST_BPF_NONE;
 	}
+}
+
+/* The splices of which ist_end_next() ends one after the other. */
+struct ist_ending {
+	struct __sk_buff *skb;
+	__u32 reason;
+};
+
+static long ist_end_next(__u64 index, void *data)
+{
+	struct ist_ending *ending = data;
+	__u64 id;
+
+	if (bpf_skb_load_bytes(ending->skb,
+			       sizeof(struct ist_bpf_end_many) +
+				       sizeof(id) * index,
+			       &id, sizeof(id)))
+		return 1;
+	ist_end_splice(id, ending->reason);
+	return 0;
+}
+
+SEC("tc")
+int ist_end_many(struct __sk_buff *skb)
+{
+	struct ist_ending ending = { .skb = skb };
+	struct ist_bpf_end_many command;
+
+	if (bpf_skb_load_bytes(skb, 0, &command, sizeof(command)) ||
+	    command.count > IST_END_MOST)
+		return IST_BPF_NONE;
+	ending.reason = command.reason;
+	bpf_loop(command.count, ist_end_next, &ending, 0);
+	return IST_BPF_ENDED;
 }
 
 char ist_license[] SEC("license") = "Dual BSD/GPL";

@@ -291,7 +291,12 @@ struct ist_bpf_counters {
 enum ist_bpf_event_kind {
 	IST_BPF_EVENT_HALF,
 	IST_BPF_EVENT_SPLICE,
+	/* a packet was dropped, and user space shall tell its sender by ICMP */
+	IST_BPF_EVENT_PACKET,
 };
+
+/* Of the header behind IP's, every ICMP error quotes this much at least. */
+#define IST_QUOTED_BYTES	8
 
 /**
  * struct ist_bpf_event - something happened
@@ -300,13 +305,17 @@ enum ist_bpf_event_kind {
  * @cell: where
  * @kind: enum ist_bpf_event_kind
  * @proto: IPPROTO_TCP or IPPROTO_UDP
- * @side: of a half
+ * @side: of a half; of a packet that by which it came
  * @state: of a splice
- * @reason: why it ended, or IST_REASON_NONE
+ * @reason: why it ended, or IST_REASON_NONE; why the packet was dropped
  * @mode: of the cell
  * @unanswered: sides, as bits, whose SYN-ACK user space shall send
  * @dead: nothing passes any more, and user space shall tell both ends
  * @tuple: of a half
+ * @length: of a packet, with its IP header
+ * @mtu: what a packet that is too big would have to fit, in its own IP version
+ * @quoted: what stands behind a packet's IP header
+ * @pad: zero
  */
 struct ist_bpf_event {
 	__u64 splice;
@@ -321,12 +330,13 @@ struct ist_bpf_event {
 	__u8 unanswered;
 	__u8 dead;
 	struct ist_tuple tuple;
+	__u32 length;
+	__u32 mtu;
+	__u8 quoted[IST_QUOTED_BYTES];
 	__u32 pad;
 };
 
 enum ist_bpf_command_kind {
-	/* returns IST_BPF_ENDED, _OVER or _NONE */
-	IST_BPF_END_SPLICE,
 	/* returns IST_BPF_ENDED, _NONE, or _LATER when it was heard meanwhile */
 	IST_BPF_END_HALF,
 	/* legs that wait end, and none can join any more */
@@ -336,8 +346,6 @@ enum ist_bpf_command_kind {
 enum ist_bpf_answer {
 	IST_BPF_NONE,
 	IST_BPF_ENDED,
-	/* it was over already, and is gone now */
-	IST_BPF_OVER,
 	IST_BPF_LATER,
 };
 
@@ -350,7 +358,6 @@ enum ist_bpf_answer {
  * @reason: enum ist_reason
  * @cell: number
  * @alloc: whose it is
- * @splice: id
  * @before: nanoseconds; a half that was heard later stays
  */
 struct ist_bpf_command {
@@ -361,11 +368,27 @@ struct ist_bpf_command {
 	__u8 reason;
 	__u32 cell;
 	__u64 alloc;
-	__u64 splice;
 	__u64 before;
 };
 
+/* Ids that one run of the program ist_end_many takes. */
+#define IST_END_MOST	256
+
+/**
+ * struct ist_bpf_end_many - what the program ist_end_many is run with; ids of
+ * splices follow. They end for one reason, and nobody is told by an event.
+ * @frame: an Ethernet header, which is not looked at
+ * @reason: enum ist_reason
+ * @count: of the ids, IST_END_MOST at most
+ */
+struct ist_bpf_end_many {
+	__u8 frame[16];
+	__u32 reason;
+	__u32 count;
+};
+
 _Static_assert(sizeof(struct ist_bpf_source) == 32, "the trie's key has no holes");
-_Static_assert(sizeof(struct ist_bpf_command) == 48, "user space writes it");
+_Static_assert(sizeof(struct ist_bpf_command) == 40, "user space writes it");
+_Static_assert(sizeof(struct ist_bpf_event) % 8 == 0, "user space reads many");
 
 #endif /* _IST_BPF_SPLICE_H */

@@ -39,7 +39,10 @@ let allocations = 0n;
 /** A fresh cell of two sources, with nobody at it. */
 function makeCell(family: 4 | 6): void {
   if (allocations > 0n) {
-    for (const { id } of [...maps.splices()]) maps.endSplice(id, "released");
+    maps.endSplices(
+      Array.from(maps.splices(), ({ id }) => id),
+      "released",
+    );
     maps.removeCell(allocations, { cell: 0, ports: PORTS }, "released");
   }
   const id = ++allocations;

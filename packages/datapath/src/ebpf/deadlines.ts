@@ -3,6 +3,9 @@ interface Entry<K> {
   readonly key: K;
 }
 
+/** Entries that were moved or deleted are left where they are, until they are this many more than the others. */
+const MOST_STALE = 1024;
+
 /** Keys by the time at which each is due; setting one anew moves it. Pure. */
 export class Deadlines<K> {
   readonly #due = new Map<K, number>();
@@ -17,6 +20,7 @@ export class Deadlines<K> {
 
   delete(key: K): void {
     this.#due.delete(key);
+    if (this.#heap.length > MOST_STALE + 4 * this.#due.size) this.#rebuild();
   }
 
   /** Takes out what is due. */
@@ -38,6 +42,11 @@ export class Deadlines<K> {
   /** Drops entries at the top that were moved or deleted. */
   #settle(): void {
     for (let first = this.#heap[0]; first && this.#due.get(first.key) !== first.due; first = this.#heap[0]) this.#pop();
+  }
+
+  #rebuild(): void {
+    this.#heap.length = 0;
+    for (const [key, due] of this.#due) this.#push({ due, key });
   }
 
   #push(entry: Entry<K>): void {

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { setImmediate as turn } from "node:timers/promises";
 import { BpfError, bpfUnavailable, EEXIST, OTHER_MAPS, SpliceObject } from "@isthmus/native/bpf";
 import type { IstReason } from "@isthmus/native/netlink";
 import { type Code, IsthmusError, type Side } from "@isthmus/protocol";
@@ -14,6 +15,7 @@ import type {
   DataPathStats,
   ExpectedSources,
   OpenOptions,
+  SpliceDump,
 } from "../data-path.ts";
 import { HostLock } from "../host-lock.ts";
 import { CellPool } from "../kernel/cell-pool.ts";
@@ -23,23 +25,23 @@ import { Listeners } from "../kernel/listeners.ts";
 import { SpliceEvents } from "../kernel/splice-events.ts";
 import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translation.ts";
 import { endOf, nextSynAck } from "./ageing.ts";
+import { now } from "./clock.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FILTER_PRIORITY, type Interface, Interfaces, LOCK, type Route } from "./interfaces.ts";
 import { type LiveSplice, LiveSplices } from "./live-splices.ts";
 import { checkPrivileges } from "./privileges.ts";
-import {
-  type AllocationSettings,
-  type HalfNews,
-  now,
-  SpliceMaps,
-  type SpliceNews,
-  type StoredSplice,
-} from "./splice-maps.ts";
+import { Resets } from "./resets.ts";
+import { type AllocationSettings, type HalfNews, SpliceMaps, type SpliceNews } from "./splice-maps.ts";
+import type { StoredSplice } from "./stored-splice.ts";
 
 /** Always there, so that the maps of its filter outlive this process and all other interfaces. */
 const LOOPBACK: Interface = { index: 1, name: "lo" };
 /** How exactly time-outs are kept. */
 const TICK_MS = 20;
+/** Splices of which one turn of the loop takes care, when there are very many. */
+const AT_ONCE = 1024;
+/** Of which it resets the ends. */
+const RESET_AT_ONCE = 256;
 /** Interfaces whose filter somebody took off get it back after this. */
 const LOOK_MS = 5000;
 /** How soon it is noticed that there was no room for events. */
@@ -63,6 +65,8 @@ export interface EbpfOptions {
   logger: Logger;
   /** Local addresses of the cells; the programs take ports on all of them and can have none. */
   bind?: readonly string[];
+  /** How many splices there may be at once, where none are taken over. @default 524,288 */
+  mostSplices?: number;
 }
 
 /**
@@ -81,6 +85,9 @@ export class EbpfDataPath implements DataPath {
   /** Of splices by id, of halves by their key. */
   readonly #deadlines = new Deadlines<bigint | string>();
   readonly #events = new SpliceEvents();
+  /** Ended here of late: events of theirs may still be unread. */
+  #ended = new Set<bigint>();
+  #endedBefore = new Set<bigint>();
   readonly #counters = new KernelCounters();
   readonly #listeners = new Listeners();
   /** Names of interfaces that were left to others, by their index. */
@@ -88,11 +95,14 @@ export class EbpfDataPath implements DataPath {
   #pool!: CellPool;
   #object!: SpliceObject;
   #maps!: SpliceMaps;
+  #resets!: Resets;
   #interfaces!: Interfaces;
   #udpIdleMs = 0;
   #lost = 0;
   #emit: (event: DataPathEvent) => void = () => undefined;
   #attaching: Promise<void> = Promise.resolve();
+  #recalling: Promise<void> = Promise.resolve();
+  #soon: NodeJS.Immediate | undefined;
   #isOpen = false;
 
   constructor(options: EbpfOptions) {
@@ -114,7 +124,7 @@ export class EbpfDataPath implements DataPath {
       this.#interfaces = new Interfaces(() => this.#follow());
       this.#undo.push(() => this.#interfaces.close());
       await this.#load();
-      this.#adopt();
+      await this.#adopt();
     } catch (error) {
       this.#unwind();
       throw error;
@@ -188,10 +198,10 @@ export class EbpfDataPath implements DataPath {
     const reason = reasonOf(code);
     this.#allocations.delete(allocation);
     for (const cell of sorted(known)) this.#removeCell(known, cell, reason);
-    for (const id of this.#live.of(known.id)) this.#endSplice(id, reason);
     this.#setSources(known, [[], []]);
-    // Last: what met meanwhile is refused from here on, or ends when it is heard of.
+    // From here on nothing passes, and what meets at this moment ends when it is heard of.
     this.#maps.deleteAllocation(known.id);
+    await this.#endAll(this.#live.take(known.id), reason);
   }
 
   async learn(allocation: string, cell: number, port: number): Promise<void> {
@@ -205,14 +215,18 @@ export class EbpfDataPath implements DataPath {
   }
 
   async dump(): Promise<AllocationDump[]> {
-    const living = Map.groupBy(
-      [...this.#maps.splices()].filter(({ isOver }) => !isOver),
-      ({ alloc }) => allocationOf(alloc),
-    );
+    const living = new Map<string, SpliceDump[]>();
+    for (const some of this.#maps.splicesByTurns()) {
+      for (const splice of some) {
+        if (splice.isOver) continue;
+        push(living, allocationOf(splice.alloc), spliceDump(splice));
+      }
+      await turn();
+    }
     return Array.from(this.#allocations, ([allocation, known]) => ({
       allocation,
       cells: sorted(known),
-      splices: (living.get(allocation) ?? []).map(spliceDump),
+      splices: living.get(allocation) ?? [],
     }));
   }
 
@@ -229,12 +243,16 @@ export class EbpfDataPath implements DataPath {
     const wasOpen = this.#isOpen;
     this.#isOpen = false;
     await this.#attaching;
+    await this.#recalling;
+    await this.#resets?.end();
     if (wasOpen && this.#allocations.size === 0 && this.#maps.isEmpty) await this.#detach();
     this.#unwind();
     this.#allocations.clear();
     this.#live.clear();
     this.#halves.clear();
     this.#deadlines.clear();
+    this.#ended.clear();
+    this.#endedBefore.clear();
   }
 
   /** Nothing is left that could go on without this process: neither are the programs. */
@@ -269,17 +287,19 @@ export class EbpfDataPath implements DataPath {
     const foreign = interfaces.find(({ index }) => this.#object.hasTcxFilters(index));
     if (foreign) throw new Error(`another program filters the incoming packets of interface ${foreign.name} (tcx)`);
     this.#maps = new SpliceMaps(this.#object);
+    this.#resets = new Resets((some) => this.#maps.reset(some), RESET_AT_ONCE * this.#maps.endedBytes);
     this.#maps.setLocals(await this.#interfaces.addresses());
     for (const { index } of interfaces) this.#object.attach(index);
   }
 
   #loadOver(before: number): SpliceObject {
-    if (before === 0) return new SpliceObject(0);
+    const { mostSplices } = this.#options;
+    if (before === 0) return new SpliceObject(0, mostSplices);
     try {
       return new SpliceObject(before);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== OTHER_MAPS) throw error;
-      const object = new SpliceObject(0);
+      const object = new SpliceObject(0, mostSplices);
       this.#options.logger.error(
         { err: error },
         "splices of another version of the BPF data path cannot be taken over: they end",
@@ -289,7 +309,7 @@ export class EbpfDataPath implements DataPath {
   }
 
   /** Takes over what an earlier life of this process has left. */
-  #adopt(): void {
+  async #adopt(): Promise<void> {
     const maps = this.#maps;
     for (const [id, settings] of maps.allocations()) {
       const cells = new Map<number, CellPorts>();
@@ -301,22 +321,32 @@ export class EbpfDataPath implements DataPath {
       this.#pool.hold([cell]);
     }
     maps.recallLearned([...this.#allocations.values()].flatMap((known) => sorted(known)));
-    this.#recall();
+    await this.#recall();
     this.#lost = maps.lostEvents();
     this.#counters.start(maps.stats(this.#cellCount));
     this.#object.watch((events) => this.#read(events));
   }
 
-  /** Starts from what the maps hold, without events. */
-  #recall(): void {
-    this.#live.clear();
-    this.#halves.clear();
-    const splices = [...this.#maps.splices()];
-    this.#events.reset(splices);
-    for (const { id, alloc, isOver } of splices) {
-      this.#live.set(id, { alloc, isOver, synAcks: 0 });
-      this.#deadlines.set(id, now());
+  /** Learns what the maps hold, without events. Others are read meanwhile. */
+  async #recall(): Promise<void> {
+    const gone = this.#live.ids();
+    for (const some of this.#maps.splicesByTurns()) {
+      for (const splice of some) {
+        const { id, alloc, isOver } = splice;
+        gone.delete(id);
+        this.#events.learn(splice);
+        this.#live.set(id, { alloc, isOver, synAcks: this.#live.get(id)?.synAcks ?? 0 });
+        this.#deadlines.set(id, splice.state === "syn-rcvd" ? now() : this.#endOf(splice).due);
+      }
+      await turn();
     }
+    for (const id of gone) {
+      this.#events.forget(id);
+      this.#live.delete(id);
+      this.#deadlines.delete(id);
+    }
+    for (const key of this.#halves.keys()) this.#deadlines.delete(key);
+    this.#halves.clear();
     for (const half of this.#maps.halves()) this.#await(half, half.heard);
   }
 
@@ -371,7 +401,8 @@ export class EbpfDataPath implements DataPath {
   #read(events: Buffer): void {
     for (const news of this.#maps.news(events)) {
       if ("half" in news) this.#hearHalf(news);
-      else this.#hearSplice(news);
+      else if ("splice" in news) this.#hearSplice(news);
+      else this.#maps.tellSender(news);
     }
   }
 
@@ -385,7 +416,10 @@ export class EbpfDataPath implements DataPath {
 
   #hearSplice({ splice, unanswered, isDead }: SpliceNews): void {
     const { id, alloc = 0n, reason } = splice;
+    if (this.#ended.has(id) || this.#endedBefore.has(id)) return;
     const stored = this.#maps.splice(id);
+    // It went with its allocation, and its end was told.
+    if (!stored && !this.#allocations.has(allocationOf(alloc))) return;
     if (stored) {
       this.#live.set(id, { alloc, isOver: stored.isOver, synAcks: this.#live.get(id)?.synAcks ?? 0 });
       for (const side of [0, 1] as const) if (unanswered & (1 << side)) this.#maps.sendSynAck(stored, side);
@@ -396,53 +430,82 @@ export class EbpfDataPath implements DataPath {
     for (const event of this.#events.splice(splice)) this.#emit(event);
     if (isDead && stored) {
       // First: what an end asks back is for the stack, which answers with its own RST.
-      this.#endSplice(id, reason ?? "released");
-      this.#maps.reset(stored);
+      this.#end([id], reason ?? "released");
+      this.#maps.resetOne(stored);
     }
   }
 
   #tick(): void {
+    const ids: bigint[] = [];
     for (const key of this.#deadlines.take(now())) {
-      if (typeof key === "bigint") this.#checkSplice(key);
-      else this.#checkHalf(key);
+      if (typeof key === "string") this.#checkHalf(key);
+      else if (ids.push(key) === AT_ONCE) break;
     }
+    if (ids.length === 0) return;
+    this.#checkSplices(ids);
+    if (ids.length === AT_ONCE) this.#soon ??= setImmediate(() => this.#tickOn());
+  }
+
+  /** More is due than one turn of the loop should do. */
+  #tickOn(): void {
+    this.#soon = undefined;
+    if (this.#isOpen) this.#tick();
   }
 
   #checkLost(): void {
+    this.#endedBefore = this.#ended;
+    this.#ended = new Set();
     const lost = this.#maps.lostEvents();
     if (lost === this.#lost) return;
     this.#lost = lost;
     this.#options.logger.warn({ lost }, "events of the BPF data path were lost");
-    this.#recall();
-    this.#emit({ event: "resynchronise" });
+    this.#recalling = this.#recalling.then(async () => {
+      if (!this.#isOpen) return;
+      await this.#recall();
+      this.#emit({ event: "resynchronise" });
+    });
   }
 
-  #checkSplice(id: bigint): void {
-    const splice = this.#maps.splice(id);
+  /** When a splice ends if nothing happens on it, and why; at once when its allocation is unknown. */
+  #endOf(splice: StoredSplice): { due: number; reason: IstReason } {
+    const { isUdp, state, isOver, created, heard, alloc } = splice;
+    const known = this.#allocations.get(allocationOf(alloc));
+    if (!known) return { due: 0, reason: "released" };
+    return endOf({ isUdp, state, isOver, created, heard }, known.settings);
+  }
+
+  #checkSplices(ids: readonly bigint[]): void {
+    const due = new Map<IstReason, bigint[]>();
+    const stored = this.#maps.splicesOf(ids);
+    for (const splice of stored) {
+      const reason = this.#checkSplice(splice);
+      if (reason) push(due, reason, splice.id);
+    }
+    if (stored.length < ids.length) {
+      const there = new Set(stored.map(({ id }) => id));
+      for (const id of ids) if (!there.has(id)) this.#live.delete(id);
+    }
+    for (const [reason, some] of due) this.#end(some, reason);
+  }
+
+  /** @returns why it is to be ended now */
+  #checkSplice(splice: StoredSplice): IstReason | undefined {
+    const { id } = splice;
     const live = this.#live.get(id);
-    if (!splice || !live) {
+    if (!live) return undefined;
+    const { due, reason } = this.#endOf(splice);
+    if (due <= now() || (splice.isOver && this.#lingersTooMany(splice.alloc))) {
       this.#live.delete(id);
-      return;
-    }
-    const known = this.#allocations.get(allocationOf(splice.alloc));
-    if (!known) {
-      this.#endSplice(id, "released");
-      return;
-    }
-    const { due, reason } = endOf(
-      { ...splice, isUdp: splice.proto !== IPPROTO_TCP, state: splice.state ?? "closed" },
-      known.settings,
-    );
-    if (due <= now() || (splice.isOver && this.#lingersTooMany(known))) {
-      this.#endSplice(id, reason);
-      return;
+      return reason;
     }
     this.#deadlines.set(id, Math.min(due, this.#repeatSynAcks(splice, live)));
+    return undefined;
   }
 
   /** Splices that are over are no more than those that are not may be: who opens and closes all the time fills no table. */
-  #lingersTooMany({ id, settings: { splices } }: Known): boolean {
-    return splices > 0 && this.#live.over(id) > splices;
+  #lingersTooMany(alloc: bigint): boolean {
+    const { splices = 0 } = this.#allocations.get(allocationOf(alloc))?.settings ?? {};
+    return splices > 0 && this.#live.over(alloc) > splices;
   }
 
   /** @returns when to look again */
@@ -452,7 +515,7 @@ export class EbpfDataPath implements DataPath {
     if (next > now()) return next;
     const synAcks = live.synAcks + 1;
     this.#live.set(splice.id, { ...live, synAcks });
-    for (const side of [0, 1] as const) if (!splice.acked[side]) this.#maps.sendSynAck(splice, side);
+    for (const side of [0, 1] as const) if (!splice.hasAcked(side)) this.#maps.sendSynAck(splice, side);
     return nextSynAck(splice.created, synAcks);
   }
 
@@ -486,14 +549,43 @@ export class EbpfDataPath implements DataPath {
       this.#halves.delete(key);
       // The source of a fan-out is gone: nothing comes to its receivers any more.
       const isFanout = this.#allocations.get(allocationOf(at.alloc))?.cells.get(at.cell)?.fanout;
-      if (isFanout) for (const id of this.#maps.udpAt(at.alloc, at.cell)) this.#endSplice(id, "idle-limit");
+      if (isFanout) this.#end(this.#maps.udpAt(at.alloc, at.cell), "idle-limit");
     }
   }
 
-  #endSplice(id: bigint, reason: IstReason): void {
-    this.#maps.endSplice(id, reason);
-    this.#live.delete(id);
-    this.#deadlines.delete(id);
+  /** Takes splices out, as many as one turn of the loop should. */
+  #end(ids: readonly bigint[], reason: IstReason): void {
+    const ended = this.#maps.endSplices(ids, reason);
+    for (const id of ids) {
+      this.#live.delete(id);
+      this.#ended.add(id);
+    }
+    this.#tellEnded(ids, reason);
+    this.#resets.add(ended);
+  }
+
+  /** Takes out all of an allocation that is gone: first those, then what is known and told of them, then the ends' resets. */
+  async #endAll(ids: readonly bigint[], reason: IstReason): Promise<void> {
+    const parts = Array.from({ length: Math.ceil(ids.length / AT_ONCE) }, (_, n) =>
+      ids.slice(n * AT_ONCE, (n + 1) * AT_ONCE),
+    );
+    const ended: Buffer[] = [];
+    for (const [n, some] of parts.entries()) {
+      if (n > 0) await turn();
+      ended.push(this.#maps.endSplices(some, reason));
+    }
+    for (const [n, some] of parts.entries()) {
+      if (n > 0) await turn();
+      this.#tellEnded(some, reason);
+    }
+    for (const some of ended) this.#resets.add(some);
+  }
+
+  #tellEnded(ids: readonly bigint[], reason: IstReason): void {
+    for (const id of ids) {
+      this.#deadlines.delete(id);
+      for (const event of this.#events.splice({ id, reason })) this.#emit(event);
+    }
   }
 
   #limit(known: Known, settings: AllocationSettings): void {
@@ -541,7 +633,7 @@ export class EbpfDataPath implements DataPath {
   }
 
   #removeCell(known: Known, cell: CellPorts, reason: IstReason): void {
-    for (const udp of this.#maps.removeCell(known.id, cell, reason)) this.#endSplice(udp, reason);
+    this.#end(this.#maps.removeCell(known.id, cell, reason), reason);
     known.cells.delete(cell.cell);
     this.#pool.give([cell]);
   }
@@ -552,6 +644,12 @@ export class EbpfDataPath implements DataPath {
 }
 
 const IPPROTO_TCP = 6;
+
+function push<K, V>(to: Map<K, V[]>, key: K, value: V): void {
+  const values = to.get(key);
+  if (values) values.push(value);
+  else to.set(key, [value]);
+}
 
 function sorted({ cells }: Known): CellPorts[] {
   return [...cells.values()].sort((a, b) => a.cell - b.cell);

@@ -39,9 +39,22 @@ export class LiveSplices {
     if (all.ids.size === 0) this.#byAllocation.delete(splice.alloc);
   }
 
+  /** Ids of all, as they are now. */
+  ids(): Set<bigint> {
+    return new Set(this.#byId.keys());
+  }
+
   /** Ids of an allocation's splices, as they are now. */
   of(alloc: bigint): bigint[] {
     return [...(this.#byAllocation.get(alloc)?.ids ?? [])];
+  }
+
+  /** Forgets all of an allocation. @returns their ids */
+  take(alloc: bigint): bigint[] {
+    const ids = this.of(alloc);
+    this.#byAllocation.delete(alloc);
+    for (const id of ids) this.#byId.delete(id);
+    return ids;
   }
 
   /** How many of an allocation's splices are over. */

@@ -3,11 +3,12 @@ import { IST_FAMILY, type IstHalf, type IstReason, type IstSplice, type IstStats
 import { type AllocationLimits, IsthmusError, type Side } from "@isthmus/protocol";
 import type { CellPorts, ExpectedSources, FanoutGroup } from "../data-path.ts";
 import { ipBytes, ipText } from "../kernel/ip-bytes.ts";
+import { NS_PER_MS } from "./clock.ts";
 import type { Route } from "./interfaces.ts";
+import { SpliceLayout, StoredSplice } from "./stored-splice.ts";
 
 const { mode: MODES, state: STATES, reason: REASONS } = IST_FAMILY.enums;
 const ONLY = new Uint8Array(4);
-const NS_PER_MS = 1e6;
 const MAPPED = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
 const ADDRESS_BITS = 128;
 const MAPPED_BITS = 96;
@@ -25,35 +26,24 @@ export interface HalfNews {
   readonly half: IstHalf & { alloc: bigint; cell: number; side: Side };
 }
 
-/** A splice as its map has it. */
-export interface StoredSplice extends IstSplice {
-  readonly id: bigint;
-  readonly alloc: bigint;
-  readonly isOver: boolean;
-  /** Milliseconds of the clock that {@link now} tells. */
-  readonly created: number;
-  readonly heard: number;
-  /** Whether the side acknowledged its SYN-ACK. */
-  readonly acked: readonly [boolean, boolean];
-  /** The map's value. */
-  readonly value: Buffer;
+/** A packet was dropped, and its sender is to be told. */
+export interface PacketNews {
+  readonly refused: bigint;
+  /** The event's bytes. */
+  readonly event: Buffer;
 }
 
 export interface AllocationSettings extends AllocationLimits {
   readonly udpIdleMs: number;
 }
 
-export type Answer = "none" | "ended" | "over" | "later";
-const ANSWERS: readonly Answer[] = ["none", "ended", "over", "later"];
-
-/** The clock of the maps, in milliseconds. */
-export function now(): number {
-  return Number(process.hrtime.bigint()) / NS_PER_MS;
-}
+export type Answer = "none" | "ended" | "later";
+const ANSWERS: readonly Answer[] = ["none", "ended", "later"];
 
 /** What is in the maps of the BPF programs, in the words of the module's interface. */
 export class SpliceMaps {
   readonly #object: SpliceObject;
+  readonly #layout: SpliceLayout;
   /** Keys of ports that pure cells have learned, by the port of the cell's own that legs come from there. */
   readonly #learned = new Map<number, Buffer>();
   readonly #shapes: Readonly<
@@ -91,6 +81,7 @@ export class SpliceMaps {
       event: shape("event"),
       command: shape("command"),
     };
+    this.#layout = new SpliceLayout(this.#shapes.splice);
   }
 
   /** Makes these the addresses of this host. @throws BpfError */
@@ -324,25 +315,55 @@ export class SpliceMaps {
 
   splice(id: bigint): StoredSplice | undefined {
     const value = this.#object.get("ist_splices", idKey(id));
-    return value && this.#stored(id, value);
+    return value && new StoredSplice(this.#layout, id, value);
   }
 
   *splices(): Generator<StoredSplice> {
-    for (const [key, value] of this.#object.entries("ist_splices", 8, this.#shapes.splice.bytes)) {
-      yield this.#stored(key.readBigUInt64LE(), value);
-    }
+    for (const some of this.splicesByTurns()) yield* some;
   }
 
-  /** Takes a splice out; one of TCP that was not over is reset at both ends. */
-  endSplice(id: bigint, reason: IstReason): void {
-    const splice = this.splice(id);
-    if (!splice) return;
-    if (this.#command("end-splice", { splice: id, reason }) === "ended") this.reset(splice);
+  /** All, some thousand at a time. */
+  *splicesByTurns(): Generator<StoredSplice[]> {
+    for (const some of this.#object.chunks("ist_splices")) yield this.#read(some);
   }
 
-  reset({ proto, value }: StoredSplice): void {
-    if (proto !== IPPROTO_TCP) return;
-    for (const side of [0, 1]) this.#object.sendRst(value, side);
+  /** Those of some that are there. */
+  splicesOf(ids: readonly bigint[]): StoredSplice[] {
+    return this.#read(this.#object.splices(idKeys(ids)));
+  }
+
+  #read(some: Buffer): StoredSplice[] {
+    const stride = 8 + this.#layout.bytes;
+    return Array.from({ length: some.length / stride }, (_, n) => {
+      const at = n * stride;
+      return new StoredSplice(this.#layout, some.readBigUInt64LE(at), some.subarray(at + 8, at + stride));
+    });
+  }
+
+  /** Takes splices out, without an event of any. @returns those that were not over, for {@link reset} */
+  endSplices(ids: readonly bigint[], reason: IstReason): Buffer {
+    return this.#object.endSplices(idKeys(ids), REASONS.indexOf(reason));
+  }
+
+  /** Of each splice that {@link endSplices} returns. */
+  get endedBytes(): number {
+    return 8 + this.#layout.bytes;
+  }
+
+  /** Resets both ends of splices of TCP. @param ended as {@link endSplices} returns them */
+  reset(ended: Buffer): void {
+    this.#object.sendRsts(ended);
+  }
+
+  /** Resets both ends of a splice that the program itself has ended. */
+  resetOne({ id, value }: StoredSplice): void {
+    this.reset(Buffer.concat([idKey(id), value]));
+  }
+
+  /** Tells who sent a packet that it was dropped, and why. */
+  tellSender({ refused, event }: PacketNews): void {
+    const value = this.#object.get("ist_splices", idKey(refused));
+    if (value) this.#object.sendError(value, event);
   }
 
   /** @returns whether it was sent */
@@ -389,17 +410,22 @@ export class SpliceMaps {
   }
 
   /** Reads some events. */
-  *news(events: Buffer): Generator<SpliceNews | HalfNews> {
+  *news(events: Buffer): Generator<SpliceNews | HalfNews | PacketNews> {
     const { event } = this.#shapes;
     for (let at = 0; at + event.bytes <= events.length; at += event.bytes) {
       const each = events.subarray(at, at + event.bytes);
+      const kind = event.number(each, "kind");
+      if (kind === EVENT_PACKET) {
+        yield { refused: event.big(each, "splice"), event: each };
+        continue;
+      }
       const common = {
         alloc: event.big(each, "alloc"),
         cell: event.number(each, "cell"),
         proto: event.number(each, "proto"),
         reason: reasonOf(event.number(each, "reason")),
       };
-      if (event.number(each, "kind") === EVENT_HALF) {
+      if (kind === EVENT_HALF) {
         const side: Side = event.number(each, "side") === 1 ? 1 : 0;
         const remote = event.part(each, "tuple.remote.word");
         yield {
@@ -420,41 +446,9 @@ export class SpliceMaps {
     }
   }
 
-  #stored(id: bigint, value: Buffer): StoredSplice {
-    const { splice: shape } = this.#shapes;
-    const leg = (side: Side) => ({
-      side,
-      remote: shape.part(value, `leg.${side}.tuple.remote.word`),
-      remotePort: shape.part(value, `leg.${side}.tuple.remote_port`).readUInt16BE(),
-      bytes: shape.big(value, `leg.${side}.bytes`),
-      packets: shape.big(value, `leg.${side}.packets`),
-    });
-    const created = shape.number(value, "created") / NS_PER_MS;
-    const heard = Math.max(...[0, 1].map((side) => shape.number(value, `leg.${side}.heard`))) / NS_PER_MS;
-    const acked = (side: Side): boolean => shape.number(value, `tcp.end.${side}.acked`) !== 0;
-    return {
-      id,
-      alloc: shape.big(value, "alloc"),
-      cell: shape.number(value, "cell"),
-      proto: shape.number(value, "proto"),
-      mode: MODES[shape.number(value, "mode")],
-      state: STATES[shape.number(value, "tcp.state")],
-      reason: reasonOf(shape.number(value, "reason")),
-      isOver: shape.number(value, "over") !== 0,
-      leg: [leg(0), leg(1)],
-      age: BigInt(Math.round(Math.max(0, now() - created))),
-      idle: BigInt(Math.round(Math.max(0, now() - heard))),
-      created,
-      heard,
-      acked: [acked(0), acked(1)],
-      value,
-    };
-  }
-
   #command(
-    kind: "end-splice" | "end-half" | "end-cell",
+    kind: (typeof COMMANDS)[number],
     values: {
-      splice?: bigint;
       alloc?: bigint;
       cell?: number;
       proto?: 0 | 1;
@@ -471,7 +465,6 @@ export class SpliceMaps {
     command.setNumber(frame, "reason", REASONS.indexOf(values.reason));
     command.setNumber(frame, "cell", values.cell ?? 0);
     command.setBig(frame, "alloc", values.alloc ?? 0n);
-    command.setBig(frame, "splice", values.splice ?? 0n);
     command.setNumber(frame, "before", Math.round((values.before ?? 0) * NS_PER_MS));
     const answer = ANSWERS[this.#object.run("ist_command", frame).returned];
     if (!answer) throw new IsthmusError("internal", "the BPF program does not know the command");
@@ -510,16 +503,21 @@ export class SpliceMaps {
   }
 }
 
-const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
 /** In a fan-out's cell: UDP, side 1. */
 const GROUP = "waiting.1.1";
+/** Of `enum ist_bpf_event_kind`. */
 const EVENT_HALF = 0;
+const EVENT_PACKET = 2;
 /** In the order of `enum ist_bpf_command_kind`. */
-const COMMANDS = ["end-splice", "end-half", "end-cell"] as const;
+const COMMANDS = ["end-half", "end-cell"] as const;
 
 function reasonOf(number: number): IstReason | undefined {
   return number === 0 ? undefined : REASONS[number];
+}
+
+function idKeys(ids: readonly bigint[]): Buffer {
+  return Buffer.from(BigUint64Array.from(ids).buffer);
 }
 
 function idKey(id: bigint): Buffer {

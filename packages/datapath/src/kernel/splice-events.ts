@@ -55,10 +55,20 @@ export class SpliceEvents {
   /** Starts from what a dump told, without events. */
   reset(splices: readonly IstSplice[]): void {
     this.#live.clear();
-    for (const splice of splices) {
-      if (splice.reason !== undefined || splice.id === undefined) continue;
-      this.#live.set(splice.id, { ...liveSplice(splice), established: splice.state !== "syn-rcvd" });
-    }
+    for (const splice of splices) this.learn(splice);
+  }
+
+  /** What a dump told of one splice, without an event. */
+  learn(splice: IstSplice): void {
+    const { id, state, reason } = splice;
+    if (id === undefined) return;
+    if (reason === undefined) this.#live.set(id, { ...liveSplice(splice), established: state !== "syn-rcvd" });
+    else this.#live.delete(id);
+  }
+
+  /** A dump told of this one no more. */
+  forget(id: bigint): void {
+    this.#live.delete(id);
   }
 
   /** All splices are gone without a word of each. */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 
 #include "bpf.h"
+#include "../../../../kernel/bpf/splice.h"
 
 /* The events of one turn of the loop. */
 struct batch {
@@ -26,6 +27,9 @@ static int take(void *context, void *data, size_t size)
 {
 	struct batch *batch = context;
 
+	/* Of programs of another version, which were attached before these. */
+	if (size != sizeof(struct ist_bpf_event))
+		return 0;
 	if (batch->used + size > batch->room) {
 		size_t room = 2 * (batch->used + size);
 		uint8_t *bytes = realloc(batch->bytes, room);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "bpf.h"
+#include "../../../../kernel/bpf/splice.h"
 
 /* Names our filter among those of others on an interface. */
 #define FILTER_HANDLE 0x697374
@@ -173,22 +174,39 @@ static int set_constant(struct bpf_object *bpf, bool translates)
 	return bpf_map__set_initial_value(map, constants, size);
 }
 
+/* How large the tables of splices are, unless they are taken over. */
+static int set_room(struct bpf_object *bpf, uint32_t splices)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(bpf, "ist_splices");
+	struct bpf_map *flows = bpf_object__find_map_by_name(bpf, "ist_flows");
+	int err;
+
+	if (splices == 0)
+		return 0;
+	if (map == NULL || flows == NULL)
+		return -ENOENT;
+	err = bpf_map__set_max_entries(map, splices);
+	return err ? err : bpf_map__set_max_entries(flows, 2 * splices);
+}
+
 static napi_value load(napi_env env, napi_callback_info info)
 {
-	napi_value values[3], external;
+	napi_value values[4], external;
+	uint32_t program, splices;
 	struct object *object;
-	size_t count = 3;
-	uint32_t program;
+	size_t count = 4;
 	char path[4096];
 	bool translates;
 	int err;
 
 	if (napi_get_cb_info(env, info, &count, values, NULL, NULL) !=
 		    napi_ok ||
-	    count != 3 || !text_of(env, values[0], path, sizeof(path)) ||
+	    count != 4 || !text_of(env, values[0], path, sizeof(path)) ||
 	    napi_get_value_uint32(env, values[1], &program) != napi_ok ||
-	    napi_get_value_bool(env, values[2], &translates) != napi_ok)
-		return polled_refuse(env, "load(path, program, translates)");
+	    napi_get_value_bool(env, values[2], &translates) != napi_ok ||
+	    napi_get_value_uint32(env, values[3], &splices) != napi_ok)
+		return polled_refuse(
+			env, "load(path, program, translates, splices)");
 	said[0] = '\0';
 	object = calloc(1, sizeof(*object));
 	if (object == NULL)
@@ -198,7 +216,9 @@ static napi_value load(napi_env env, napi_callback_info info)
 		err = -errno;
 		goto err_free;
 	}
-	err = program ? take_maps(object->bpf, program) : 0;
+	err = set_room(object->bpf, splices);
+	if (!err && program)
+		err = take_maps(object->bpf, program);
 	if (!err)
 		err = set_constant(object->bpf, translates);
 	if (!err)
@@ -405,59 +425,189 @@ static napi_value delete(napi_env env, napi_callback_info info)
 		env, bpf_map_delete_elem(bpf_map__fd(map), key) ? -errno : 0);
 }
 
+/* Reads on from where @cursor says, and moves it. */
 static napi_value entries(napi_env env, napi_callback_info info)
 {
-	napi_value values[2], result = NULL;
-	struct bpf_map *map = map_arguments(env, info, 2, values);
-	size_t key_bytes, entry_bytes, used = 0, room = 0;
-	char batch[MOST_KEY_BYTES];
-	uint8_t *all = NULL, *keys, *data;
-	bool first = true;
+	napi_value values[4], result = NULL, buffer, more;
+	struct bpf_map *map = map_arguments(env, info, 4, values);
+	uint32_t count = ENTRIES_AT_ONCE;
+	size_t key_bytes, data_bytes, size;
+	uint8_t *keys, *data, *all;
+	void *cursor, *to;
+	bool first;
 	int err = 0;
 
-	if (map == NULL)
+	if (map == NULL || !bytes_of(env, values[2], &cursor, &size))
 		return NULL;
+	if (size < MOST_KEY_BYTES ||
+	    napi_get_value_bool(env, values[3], &first) != napi_ok)
+		return polled_refuse(env, "entries(object, map, cursor, first)");
 	key_bytes = bpf_map__key_size(map);
-	entry_bytes = key_bytes + value_bytes(map);
+	data_bytes = value_bytes(map);
 	keys = malloc(ENTRIES_AT_ONCE * key_bytes);
-	data = malloc(ENTRIES_AT_ONCE * value_bytes(map));
-	while (keys != NULL && data != NULL && err == 0) {
-		uint32_t count = ENTRIES_AT_ONCE;
-
-		/* ENOENT: those were the last. */
-		if (bpf_map_lookup_batch(bpf_map__fd(map), first ? NULL : batch,
-					 batch, keys, data, &count, NULL))
-			err = -errno;
-		if (err && err != -ENOENT)
-			break;
-		first = false;
-		if (used + count * entry_bytes > room) {
-			uint8_t *more;
-
-			room = 2 * (used + count * entry_bytes);
-			more = realloc(all, room);
-			if (more == NULL) {
-				err = -ENOMEM;
-				break;
-			}
-			all = more;
+	data = malloc(ENTRIES_AT_ONCE * data_bytes);
+	said[0] = '\0';
+	if (keys == NULL || data == NULL)
+		err = -ENOMEM;
+	else if (bpf_map_lookup_batch(bpf_map__fd(map), first ? NULL : cursor,
+				      cursor, keys, data, &count, NULL))
+		err = -errno;
+	/* ENOENT: those were the last. */
+	if (err && err != -ENOENT) {
+		fail(env, "a map cannot be read", err);
+	} else if (napi_create_buffer(env, count * (key_bytes + data_bytes),
+				      &to, &buffer) == napi_ok) {
+		all = to;
+		for (uint32_t i = 0; i < count; i++) {
+			memcpy(all, keys + i * key_bytes, key_bytes);
+			memcpy(all + key_bytes, data + i * data_bytes,
+			       data_bytes);
+			all += key_bytes + data_bytes;
 		}
-		for (uint32_t i = 0; i < count; i++, used += entry_bytes) {
-			memcpy(all + used, keys + i * key_bytes, key_bytes);
-			memcpy(all + used + key_bytes,
-			       data + i * (entry_bytes - key_bytes),
-			       entry_bytes - key_bytes);
-		}
+		if (napi_create_array_with_length(env, 2, &result) != napi_ok ||
+		    napi_get_boolean(env, err == 0, &more) != napi_ok ||
+		    napi_set_element(env, result, 0, buffer) != napi_ok ||
+		    napi_set_element(env, result, 1, more) != napi_ok)
+			result = NULL;
 	}
-	if (keys == NULL || data == NULL || err != -ENOENT)
-		fail(env, "a map cannot be read", err ? err : -ENOMEM);
-	else
-		napi_create_buffer_copy(env, used, all ? all : keys, NULL,
-					&result);
 	free(keys);
 	free(data);
-	free(all);
 	return result;
+}
+
+static napi_value fill(napi_env env, napi_callback_info info)
+{
+	napi_value values[4];
+	struct bpf_map *map = map_arguments(env, info, 4, values);
+	size_t key_bytes, data_bytes;
+	void *keys, *data;
+	uint32_t count;
+
+	if (map == NULL || !bytes_of(env, values[2], &keys, &key_bytes) ||
+	    !bytes_of(env, values[3], &data, &data_bytes))
+		return NULL;
+	count = key_bytes / bpf_map__key_size(map);
+	if (count * bpf_map__key_size(map) != key_bytes ||
+	    count * value_bytes(map) != data_bytes)
+		return polled_refuse(env, "not as many keys as values");
+	return polled_number(env, bpf_map_update_batch(bpf_map__fd(map), keys,
+						       data, &count, NULL) ?
+					  -errno :
+					  0);
+}
+
+/* Ends as many as one run of the program takes. */
+static int end_some(const struct bpf_program *program, const void *ids,
+		    uint32_t count, uint32_t reason)
+{
+	struct {
+		struct ist_bpf_end_many head;
+		uint64_t ids[IST_END_MOST];
+	} command = { .head = { .reason = reason, .count = count } };
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = &command,
+		    .data_size_in = sizeof(command.head) + count * sizeof(uint64_t),
+		    .repeat = 1);
+
+	memcpy(command.ids, ids, count * sizeof(uint64_t));
+	return bpf_prog_test_run_opts(bpf_program__fd(program), &options);
+}
+
+/* Reads (object, ids, ...) and returns the map of splices. */
+static struct bpf_map *splice_arguments(napi_env env, napi_callback_info info,
+					size_t count, napi_value *values,
+					struct bpf_object **bpf, void **ids,
+					size_t *size)
+{
+	struct bpf_map *map;
+	size_t passed = count;
+
+	if (napi_get_cb_info(env, info, &passed, values, NULL, NULL) !=
+		    napi_ok ||
+	    passed != count) {
+		polled_refuse(env, "too few arguments");
+		return NULL;
+	}
+	*bpf = object_of(env, values[0]);
+	if (*bpf == NULL || !bytes_of(env, values[1], ids, size))
+		return NULL;
+	map = bpf_object__find_map_by_name(*bpf, "ist_splices");
+	if (map == NULL)
+		polled_refuse(env, "there is no such map");
+	return map;
+}
+
+/* Id and value of each that is there; with @living those alone that are not over. */
+static napi_value collect(napi_env env, const struct bpf_map *map,
+			  const void *ids, size_t size, bool living)
+{
+	size_t total = size / sizeof(uint64_t), used = 0;
+	struct ist_bpf_splice splice;
+	napi_value result = NULL;
+	uint8_t *found;
+	uint64_t id;
+
+	found = malloc(total * (sizeof(id) + sizeof(splice)) + 1);
+	if (found == NULL)
+		return fail(env, "splices", -ENOMEM);
+	for (size_t i = 0; i < total; i++) {
+		memcpy(&id, (const uint8_t *)ids + i * sizeof(id), sizeof(id));
+		if (bpf_map_lookup_elem(bpf_map__fd(map), &id, &splice) ||
+		    (living && splice.over))
+			continue;
+		memcpy(found + used, &id, sizeof(id));
+		used += sizeof(id);
+		memcpy(found + used, &splice, sizeof(splice));
+		used += sizeof(splice);
+	}
+	napi_create_buffer_copy(env, used, found, NULL, &result);
+	free(found);
+	return result;
+}
+
+static napi_value splices(napi_env env, napi_callback_info info)
+{
+	struct bpf_object *bpf;
+	napi_value values[2];
+	struct bpf_map *map;
+	size_t size;
+	void *ids;
+
+	map = splice_arguments(env, info, 2, values, &bpf, &ids, &size);
+	return map ? collect(env, map, ids, size, false) : NULL;
+}
+
+static napi_value end_splices(napi_env env, napi_callback_info info)
+{
+	struct bpf_program *program;
+	napi_value values[3], ended;
+	struct bpf_object *bpf;
+	struct bpf_map *map;
+	size_t size, total;
+	uint32_t reason;
+	void *ids;
+	int err = 0;
+
+	map = splice_arguments(env, info, 3, values, &bpf, &ids, &size);
+	if (map == NULL)
+		return NULL;
+	program = bpf_object__find_program_by_name(bpf, "ist_end_many");
+	if (program == NULL ||
+	    napi_get_value_uint32(env, values[2], &reason) != napi_ok)
+		return polled_refuse(env, "there is no such program");
+	said[0] = '\0';
+	ended = collect(env, map, ids, size, true);
+	if (ended == NULL)
+		return NULL;
+	total = size / sizeof(uint64_t);
+	for (size_t done = 0; !err && done < total; done += IST_END_MOST) {
+		size_t some = total - done;
+
+		if (some > IST_END_MOST)
+			some = IST_END_MOST;
+		err = end_some(program, (uint8_t *)ids + done * sizeof(uint64_t),
+			       (uint32_t)some, reason);
+	}
+	return err ? fail(env, "splices cannot be ended", err) : ended;
 }
 
 static napi_value run(napi_env env, napi_callback_info info)
@@ -496,12 +646,14 @@ static napi_value run(napi_env env, napi_callback_info info)
 	err = bpf_prog_test_run_opts(bpf_program__fd(program), &options);
 	if (err)
 		return fail(env, name, err);
-	if (napi_create_array_with_length(env, 2, &result) != napi_ok ||
+	if (napi_create_array_with_length(env, 3, &result) != napi_ok ||
 	    napi_create_int32(env, (int32_t)options.retval, &part) != napi_ok ||
 	    napi_set_element(env, result, 0, part) != napi_ok ||
 	    napi_create_buffer_copy(env, options.data_size_out, out, NULL,
 				    &part) != napi_ok ||
-	    napi_set_element(env, result, 1, part) != napi_ok)
+	    napi_set_element(env, result, 1, part) != napi_ok ||
+	    napi_create_uint32(env, options.duration, &part) != napi_ok ||
+	    napi_set_element(env, result, 2, part) != napi_ok)
 		return NULL;
 	return result;
 }
@@ -585,6 +737,9 @@ NAPI_MODULE_INIT()
 		{ "update", update },
 		{ "delete", delete },
 		{ "entries", entries },
+		{ "fill", fill },
+		{ "splices", splices },
+		{ "endSplices", end_splices },
 		{ "run", run },
 		{ "attach", attach },
 		{ "tcxFilters", tcx_filters },

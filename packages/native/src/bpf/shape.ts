@@ -27,6 +27,23 @@ export class Shape {
     return viewOf(from).getBigUint64(this.#place(path)[0], LITTLE_ENDIAN);
   }
 
+  /** Reads a number of up to 4 bytes, or of 8 as far as a number holds it: {@link number}, for those who read many. */
+  reader(path: string): (from: Buffer) => number {
+    const [offset, size] = this.#place(path);
+    if (LITTLE_ENDIAN) {
+      if (size === 8) return (from) => from.readUInt32LE(offset + 4) * 2 ** 32 + from.readUInt32LE(offset);
+      return (from) => from.readUIntLE(offset, size);
+    }
+    if (size === 8) return (from) => from.readUInt32BE(offset) * 2 ** 32 + from.readUInt32BE(offset + 4);
+    return (from) => from.readUIntBE(offset, size);
+  }
+
+  /** Where a member begins and ends. */
+  span(path: string): readonly [from: number, to: number] {
+    const [offset, size] = this.#place(path);
+    return [offset, offset + size];
+  }
+
   /** The bytes where they stand. */
   part(from: Buffer, path: string): Buffer {
     const [offset, size] = this.#place(path);

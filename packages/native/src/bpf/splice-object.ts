@@ -32,6 +32,7 @@ export const OTHER_MAPS = "71";
 const ENOENT = 2;
 const ANY = 0;
 const NO_EXIST = 1;
+const CURSOR_BYTES = 256;
 
 /** The splice in the traffic control hook: its programs and their maps (kernel/bpf). */
 export class SpliceObject {
@@ -42,13 +43,14 @@ export class SpliceObject {
   /**
    * Loads the programs.
    * @param program id of an attached one whose maps are used on, or 0
+   * @param splices how many there may be, unless maps are used on; 0: as many as the programs say
    * @throws Error that says why this host does not take them; with the code {@link OTHER_MAPS} when that is why
    */
-  constructor(program: number) {
+  constructor(program: number, splices = 0) {
     if ("reason" in loaded) throw new Error(loaded.reason);
     if (bpfUnavailable !== undefined) throw new Error(bpfUnavailable);
     this.#binding = loaded.addon;
-    this.#object = this.#binding.load(PROGRAMS, program, loopbackTranslates(release()));
+    this.#object = this.#binding.load(PROGRAMS, program, loopbackTranslates(release()), splices);
   }
 
   /** Of the program that {@link attach} attaches. */
@@ -82,16 +84,47 @@ export class SpliceObject {
 
   /** @param keyBytes how long its keys are. @throws Error */
   *entries(map: string, keyBytes: number, valueBytes: number): Generator<[key: Buffer, value: Buffer]> {
-    const all = this.#binding.entries(this.#object, map);
-    for (let at = 0; at < all.length; at += keyBytes + valueBytes) {
-      yield [all.subarray(at, at + keyBytes), all.subarray(at + keyBytes, at + keyBytes + valueBytes)];
+    for (const some of this.chunks(map)) {
+      for (let at = 0; at < some.length; at += keyBytes + valueBytes) {
+        yield [some.subarray(at, at + keyBytes), some.subarray(at + keyBytes, at + keyBytes + valueBytes)];
+      }
     }
   }
 
+  /** The same, some thousand at a time: keys and values, one behind the other. @throws Error */
+  *chunks(map: string): Generator<Buffer> {
+    const cursor = Buffer.alloc(CURSOR_BYTES);
+    for (let isFirst = true, more = true; more; isFirst = false) {
+      const [some, hasMore] = this.#binding.entries(this.#object, map, cursor, isFirst);
+      more = hasMore;
+      yield some;
+    }
+  }
+
+  /** Writes many entries. @throws BpfError */
+  fill(map: string, keys: Uint8Array, values: Uint8Array): void {
+    check(`map ${map}`, this.#binding.fill(this.#object, map, keys, values));
+  }
+
+  /** @param ids 8 bytes each, in the host's order. @returns id and value of each that is there, one behind the other */
+  splices(ids: Uint8Array): Buffer {
+    return this.#binding.splices(this.#object, ids);
+  }
+
+  /**
+   * Ends splices without an event of any.
+   * @param ids 8 bytes each, in the host's order
+   * @returns id and value of each that was not over, as it was before, one behind the other
+   * @throws Error
+   */
+  endSplices(ids: Uint8Array, reason: number): Buffer {
+    return this.#binding.endSplices(this.#object, ids, reason);
+  }
+
   /** @throws Error */
-  run(program: string, frame: Uint8Array, ifindex = 1): { returned: number; frame: Buffer } {
-    const [returned, out] = this.#binding.run(this.#object, program, frame, ifindex);
-    return { returned, frame: out };
+  run(program: string, frame: Uint8Array, ifindex = 1): { returned: number; frame: Buffer; nanoseconds: number } {
+    const [returned, out, nanoseconds] = this.#binding.run(this.#object, program, frame, ifindex);
+    return { returned, frame: out, nanoseconds };
   }
 
   /** @throws BpfError */
@@ -109,9 +142,14 @@ export class SpliceObject {
     return this.#binding.sendSynAck(splice, side) === 0;
   }
 
-  /** @param splice the map's value. @returns whether it was sent */
-  sendRst(splice: Uint8Array, side: number): boolean {
-    return this.#binding.sendRst(splice, side) === 0;
+  /** Resets both ends of each. @param splices as {@link endSplices} returns them; those of UDP are passed over */
+  sendRsts(splices: Uint8Array): void {
+    this.#binding.sendRsts(splices);
+  }
+
+  /** Tells who sent a packet why it was dropped. @param splice the map's value @param event that of the packet */
+  sendError(splice: Uint8Array, event: Uint8Array): void {
+    this.#binding.sendError(splice, event);
   }
 
   /** Keeps the process alive until {@link close}. @throws BpfError */
