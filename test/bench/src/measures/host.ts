@@ -4,7 +4,7 @@ import { type Figure, figure, type Goal } from "../figure.ts";
 import type { Plot, Series } from "../plot.ts";
 import type { Relay } from "../relay/relays.ts";
 import * as ways from "../relay/relays.ts";
-import { RelaySite } from "../relay/site.ts";
+import { type Flow, RelaySite } from "../relay/site.ts";
 import { interleave } from "../rounds.ts";
 import { median, medianInterval, pairedRatios } from "../statistics.ts";
 import type { Measure, Pace } from "./measure.ts";
@@ -18,8 +18,24 @@ const ROUND_TRIPS = 5000;
 const SET_UPS = 1000;
 const BURST = 4000;
 const HELD_SPLICES = 4000;
+/** Each is two entries of the table in which every packet is looked for. */
+const CROWD = 500_000;
 
-const { direct, forward, nat, ebpfPassive, ebpfApart, ebpfPure, userspace, haproxy, nginx, socat, coturn, ssh } = ways;
+const {
+  direct,
+  forward,
+  nat,
+  ebpfPassive,
+  ebpfApart,
+  ebpfCrowded,
+  ebpfPure,
+  userspace,
+  haproxy,
+  nginx,
+  socat,
+  coturn,
+  ssh,
+} = ways;
 /** Those of the kernel, and the two in user space that are compared. */
 const CLOSE = [direct, forward, nat, ebpfPassive, ebpfPure, userspace, haproxy];
 const RELAYS = [...CLOSE, nginx, socat, coturn, ssh];
@@ -50,18 +66,17 @@ export const hostTcp: Measure = {
   method: `${METHOD} Packets of up to 64 KiB (GSO). What the receiver received in ${TIME.ms} ms after ${TIME.warmMs} ms. \
 ${CPU} ${TURN}`,
   run: async (say, draw, pace) => {
-    const site = await siteOf(RELAYS);
-    return goodputs(
-      site,
-      RELAYS,
-      { say, draw, rounds: roundsOf(pace) },
-      {
+    const site = await siteOf([...RELAYS, ebpfCrowded]);
+    const progress = { say, draw, rounds: roundsOf(pace) };
+    return [
+      ...(await goodputs(site, RELAYS, progress, {
         name: "host-tcp",
         what: "TCP with large packets",
         connections: CONNECTIONS,
         goals: { forward: 0.97, nat: 1.1, cost: 0.85, userspace: 1.3 },
-      },
-    );
+      })),
+      await crowded(site, progress),
+    ];
   },
 };
 
@@ -201,10 +216,10 @@ async function goodputs(
       await interleave(
         relays.filter((way) => CLOSE.includes(way) || SOME_CONNECTIONS.includes(connections)),
         async (way, round) => {
-          const { received, seconds, cpu } = await site.tcp(way, connections, TIME);
-          const rate = (received * 8) / seconds / 1e9;
+          const flow = await site.tcp(way, connections, TIME);
+          const rate = rateOf(flow);
           say(`${connections} connections, round ${round}: ${way.title} ${rate.toFixed(2)} Gbit/s`);
-          return { rate, cost: cpu / (received / 1e9) };
+          return { rate, cost: flow.cpu / (flow.received / 1e9) };
         },
         rounds,
       ),
@@ -288,6 +303,31 @@ function besideForwarding(what: string, unit: string, rounds: ReadonlyMap<Relay,
         ),
       ),
   ];
+}
+
+/** With a table that is nearly as full as it can be, beside one that has nobody else's splices. */
+async function crowded(site: RelaySite, { say, rounds }: Progress): Promise<Figure> {
+  const entries = await site.crowd(ebpfCrowded, CROWD);
+  if (entries < 2 * CROWD) throw new Error(`${entries} entries in the table`);
+  const connections = Math.max(...CONNECTIONS);
+  const results = await interleave(
+    [ebpfPassive, ebpfCrowded],
+    async (way, round) => {
+      const rate = rateOf(await site.tcp(way, connections, TIME));
+      say(`${connections} connections, round ${round}: ${way.title} ${rate.toFixed(2)} Gbit/s`);
+      return rate;
+    },
+    rounds,
+  );
+  const ratios = pairedRatios(results.get(ebpfCrowded)!, results.get(ebpfPassive)!);
+  return figure(`${connections} connections: ${ebpfCrowded.title} / ${ebpfPassive.title}`, "x", ratios, {
+    atLeast: 0.95,
+  });
+}
+
+/** What arrived, in Gbit/s. */
+function rateOf({ received, seconds }: Flow): number {
+  return (received * 8) / seconds / 1e9;
 }
 
 /** Maps are seen in what the IST has open; each says what it takes, in bytes. */

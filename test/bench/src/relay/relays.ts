@@ -184,6 +184,13 @@ export const ebpfApart: Relay = {
   setUp: started("ebpf", "passive", "taskset -c 0"),
 };
 
+/** With others' splices in its table. */
+export const ebpfCrowded: Relay = {
+  ...meeting("ebpf-crowded", "eBPF IST, 1 M entries in its table"),
+  carriesUdp: true,
+  setUp: started("ebpf", "passive"),
+};
+
 export const ebpfPure: Relay = {
   ...meeting("ebpf-pure", "eBPF IST, Pure Splice"),
   carriesUdp: true,
@@ -290,8 +297,8 @@ END
   },
 };
 
-/** The command that runs an IST's data path. */
-export function istCommand(file: string): string {
+/** The command that runs a program of this folder. */
+export function commandOf(file: string): string {
   return [NODE, ...process.execArgv, file].join(" ");
 }
 

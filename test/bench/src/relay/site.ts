@@ -4,7 +4,7 @@ import { availableParallelism } from "node:os";
 import { extname, join, resolve } from "node:path";
 import { NETNS_FOLDER, WORLD_FOLDER } from "@isthmus/lab";
 import type { VirtualMachine } from "@isthmus/vm";
-import { direct, istCommand, MOST_CONNECTIONS, none, type Place, type Relay, type Tools } from "./relays.ts";
+import { commandOf, direct, MOST_CONNECTIONS, none, type Place, type Relay, type Tools } from "./relays.ts";
 import { HOST, PATIENCE_MS, pinned, type Shell } from "./shell.ts";
 
 const CHECKOUT = resolve(import.meta.dirname, "../../../..");
@@ -280,6 +280,12 @@ export class RelaySite {
     return output;
   }
 
+  /** Fills a BPF data path's table. @returns how many entries there are */
+  async crowd(relay: Relay, splices: number): Promise<number> {
+    const command = `cd ${CHECKOUT}; ip netns exec ${this.place(relay).namespace} ${commandOf(siblingOf("crowd"))}`;
+    return Number(await this.hold(relay, 1, `${command} ${splices}`, PATIENCE_MS));
+  }
+
   /** Runs a script on a relay. */
   on(relay: Relay, script: string): Promise<string> {
     return this.#relay.check(
@@ -391,13 +397,18 @@ export class RelaySite {
   async #setUp(relay: Relay): Promise<void> {
     const tools: Tools = {
       istctl: `${this.#tools.relays}/istctl`,
-      ist: istCommand(join(import.meta.dirname, `ist${extname(import.meta.filename)}`)),
+      ist: commandOf(siblingOf("ist")),
       folder: this.#tools.relays,
     };
     const place = this.place(relay);
     const script = `cd ${CHECKOUT}\n${relay.setUp(place, tools)}`;
     await this.#relay.check(`ip netns exec ${place.namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`, PATIENCE_MS);
   }
+}
+
+/** A program of this folder, built or not as this one is. */
+function siblingOf(name: string): string {
+  return join(import.meta.dirname, name + extname(import.meta.filename));
 }
 
 /** Those that are something between the NATs. */
