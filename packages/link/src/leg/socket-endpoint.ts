@@ -28,7 +28,7 @@ const OUTCOMES: Record<PumpEnd, JoinOutcome> = {
 /** Of all connections that the pump has joined; without limits. */
 let account: PumpAccount | undefined;
 
-/** Sockets of Node's whose connection is the pump's: their close means nothing. */
+/** Sockets of Node's whose connection is the pump's: whatever they report means nothing. */
 const handedOver = new WeakSet<Socket>();
 
 /** A TCP connection (opened with `allowHalfOpen`) as a stream uses it. */
@@ -86,6 +86,8 @@ export class SocketEndpoint implements Endpoint {
     if (!pump || this.#join || !(other instanceof SocketEndpoint)) return false;
     const sockets = [this.#socket, other.#socket] as const;
     if (sockets.some(({ destroyed, writableLength }) => destroyed || writableLength > 0)) return false;
+    // What Node takes out of a socket here it reports as well.
+    for (const socket of sockets) handedOver.add(socket);
     const legs = sockets.map((socket) => pumpLegOf(socket, NOTHING));
     const [own, others] = legs;
     try {
@@ -101,10 +103,9 @@ export class SocketEndpoint implements Endpoint {
       // No descriptor is left, or no memory.
     }
     sockets.forEach((socket, side) => {
-      if (this.#join) {
-        handedOver.add(socket);
-        socket.destroy();
-      } else {
+      if (this.#join) socket.destroy();
+      else {
+        handedOver.delete(socket);
         const early = legs[side]?.early ?? NOTHING;
         if (early.length > 0) socket.unshift(early);
         socket.resume();
@@ -132,12 +133,13 @@ export function listenTo(socket: Socket, events: SocketEvents): void {
   // A daemon that is killed must not look like the end of the bytes.
   if (socket.connecting) socket.once("connect", () => resetUnlessFinished(socket));
   else resetUnlessFinished(socket);
-  socket.on("data", (chunk: Buffer) => events.data(chunk));
-  socket.on("end", () => events.end());
-  socket.on("drain", () => events.drained());
+  const isOurs = (): boolean => !handedOver.has(socket);
+  socket.on("data", (chunk: Buffer) => isOurs() && events.data(chunk));
+  socket.on("end", () => isOurs() && events.end());
+  socket.on("drain", () => isOurs() && events.drained());
   socket.on("error", () => undefined);
   socket.on("close", (hadError) => {
-    if (handedOver.has(socket)) return;
+    if (!isOurs()) return;
     if (hadError || !socket.readableEnded || !socket.writableFinished) events.lost();
   });
   if (socket.closed) events.lost();

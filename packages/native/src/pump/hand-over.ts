@@ -12,6 +12,7 @@ interface Handle {
 /**
  * What the pump needs of a socket of Node's: its descriptor and everything that Node has read from it. Once the pump has
  * joined it, `socket.destroy()` lets go of Node's descriptor only.
+ * Listeners to its data hear of what is taken out here, too: whoever has some does not listen to them meanwhile.
  * @param early what was read from it and taken out already
  * @returns nothing where it cannot be handed over (its own bytes wait to be sent, it has ended): it is as before then
  */
@@ -23,8 +24,10 @@ export function pumpLegOf(socket: Socket, early: Buffer): PumpLeg | undefined {
   handle.readStop();
   // So that it reads again if it stays with Node.
   handle.reading = false;
-  const rest = socket.read() as Buffer | null;
-  return { fd, early: rest === null ? early : Buffer.concat([early, rest]) };
+  const read = [early];
+  // A socket that flows gives one chunk at a time.
+  for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) read.push(chunk as Buffer);
+  return { fd, early: read.length === 1 ? early : Buffer.concat(read) };
 }
 
 /**
