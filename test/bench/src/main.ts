@@ -10,6 +10,7 @@ import { broker } from "./measures/broker.ts";
 import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
 import { hostSetup, hostSmall, hostTcp, hostUdp } from "./measures/host.ts";
+import { ktls } from "./measures/ktls.ts";
 import type { Measure, Pace } from "./measures/measure.ts";
 import { relayLarge, relayPackets, relaySmall } from "./measures/relay.ts";
 import { relayMemory } from "./measures/relay-memory.ts";
@@ -54,6 +55,7 @@ const SETS: readonly MeasureSet[] = [
   ...[
     binds,
     bindsModule,
+    ktls,
     relayLarge,
     relaySmall,
     relayPackets,
