@@ -4,6 +4,7 @@ import { type Figure, figure, type Goal } from "../figure.ts";
 import type { Plot, Series } from "../plot.ts";
 import type { Relay } from "../relay/relays.ts";
 import * as ways from "../relay/relays.ts";
+import { HOST } from "../relay/shell.ts";
 import { type Flow, RelaySite } from "../relay/site.ts";
 import { interleave } from "../rounds.ts";
 import { median, medianInterval, pairedRatios } from "../statistics.ts";
@@ -18,6 +19,7 @@ const ROUND_TRIPS = 5000;
 const SET_UPS = 1000;
 const BURST = 4000;
 const HELD_SPLICES = 4000;
+const HOLD_MS = 60_000;
 /** Each is two entries of the table in which every packet is looked for. */
 const CROWD = 500_000;
 
@@ -131,6 +133,14 @@ then as many as arrive without loss, in ${TIME.ms} ms after ${TIME.warmMs} ms.`,
     return [
       ...besideForwarding("UDP round trip", "us", roundTrips, { atMost: 0.87 }),
       ...besideForwarding("datagrams per second", "", packets, { atLeast: 1.02 }),
+      ...[direct, forward, nat, ebpfPassive].map((way) =>
+        figure(
+          `a datagram on the whole path: ${way.title}`,
+          "ns",
+          packets.get(way)!.map((rate) => 1e9 / rate),
+        ),
+      ),
+      await inPrograms(site),
     ];
   },
 };
@@ -330,14 +340,31 @@ function rateOf({ received, seconds }: Flow): number {
   return (received * 8) / seconds / 1e9;
 }
 
-/** Maps are seen in what the IST has open; each says what it takes, in bytes. */
-async function memory(site: RelaySite): Promise<Figure> {
-  const script = `
+/** What the IST of a relay has open, as the kernel tells of it. */
+function descriptorsAt(site: RelaySite): string {
+  return `
     for process in $(ip netns pids ${site.place(ebpfPassive).namespace}); do
-      cat /proc/$process/fdinfo/* 2>/dev/null
+      cat /proc/$process/fdinfo/* 2>/dev/null || true
     done`;
-  const before = mapBytes(await site.hold(ebpfPassive, 1, script, 60_000));
-  const after = mapBytes(await site.hold(ebpfPassive, 1 + HELD_SPLICES, script, 60_000));
+}
+
+/** What the programs take of a datagram's time, by the kernel's clock around each run. */
+async function inPrograms(site: RelaySite): Promise<Figure> {
+  const spent = async (): Promise<number> => programNanoseconds(await HOST.check(descriptorsAt(site)));
+  await HOST.check("sysctl -qw kernel.bpf_stats_enabled=1");
+  try {
+    const before = await spent();
+    const { sent } = await site.rate(ebpfPassive, DATAGRAM_BYTES, 0, TIME.ms);
+    return figure(`of it in BPF programs: ${ebpfPassive.title}`, "ns", [((await spent()) - before) / sent]);
+  } finally {
+    await HOST.check("sysctl -qw kernel.bpf_stats_enabled=0");
+  }
+}
+
+/** Maps are seen in what the IST has open; each says what it takes. */
+async function memory(site: RelaySite): Promise<Figure> {
+  const before = mapBytes(await site.hold(ebpfPassive, 1, descriptorsAt(site), HOLD_MS));
+  const after = mapBytes(await site.hold(ebpfPassive, 1 + HELD_SPLICES, descriptorsAt(site), HOLD_MS));
   return figure("memory of an established splice in the maps", "KB", [(after - before) / HELD_SPLICES / 1000], {
     atMost: 0.35,
   });
@@ -345,8 +372,17 @@ async function memory(site: RelaySite): Promise<Figure> {
 
 /** @param descriptors those of a process, as /proc/PID/fdinfo has them */
 export function mapBytes(descriptors: string): number {
-  const maps = new Map<string, number>();
-  for (const [, bytes, id] of descriptors.matchAll(/^memlock:\s*(\d+)\nmap_id:\s*(\d+)$/gm))
-    maps.set(id!, Number(bytes));
-  return [...maps.values()].reduce((sum, bytes) => sum + bytes, 0);
+  return sumOfEach(descriptors, /^memlock:\s*(?<value>\d+)\nmap_id:\s*(?<id>\d+)$/gm);
+}
+
+/** See {@link mapBytes}. */
+export function programNanoseconds(descriptors: string): number {
+  return sumOfEach(descriptors, /^prog_id:\s*(?<id>\d+)\nrun_time_ns:\s*(?<value>\d+)$/gm);
+}
+
+/** One thing may be open several times. */
+function sumOfEach(text: string, pattern: RegExp): number {
+  const values = new Map<string, number>();
+  for (const { groups } of text.matchAll(pattern)) values.set(groups!.id!, Number(groups!.value));
+  return [...values.values()].reduce((sum, value) => sum + value, 0);
 }
