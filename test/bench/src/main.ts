@@ -18,7 +18,14 @@ import { request } from "./measures/request.ts";
 import { thesisCounted, thesisLoss, thesisSmall } from "./measures/thesis.ts";
 import { throughput } from "./measures/throughput.ts";
 import { type Plot, plotAsSvg } from "./plot.ts";
-import { type MeasureResult, measureAsMarkdown, type Report, replaceTables, reportAsMarkdown } from "./report.ts";
+import {
+  goalsAsMarkdown,
+  type MeasureResult,
+  measureAsMarkdown,
+  type Report,
+  replaceTables,
+  reportAsMarkdown,
+} from "./report.ts";
 import { SHORT_ROUNDS } from "./rounds.ts";
 
 /** Measures whose results are kept together: a file of results and a place in performance.md for each set. */
@@ -157,7 +164,11 @@ async function main(): Promise<void> {
   const options = program.opts<Options>();
   const { json, quiet = false, full = false, tables = false } = options;
   if (tables) {
-    for (const set of SETS) writeKept(set);
+    for (const { name, results } of SETS) {
+      const report = kept(results);
+      if (report) write(name, report);
+    }
+    writeGoals();
     return;
   }
   const measures = chosen(program.args, full);
@@ -172,32 +183,37 @@ async function main(): Promise<void> {
   };
   const sets = SETS.filter((set) => set.measures.some((measure) => measures.includes(measure)));
   endWithin(sets.reduce((sum, { mostMinutes }) => sum + mostMinutes, 0));
-  for (const measure of measures) {
-    const result = await carryOut(measure, pace, quiet);
-    report.measures.push(result);
-    process.stdout.write(`${measureAsMarkdown(result)}\n\n`);
+  for (const set of sets) {
+    const results: MeasureResult[] = [];
+    for (const measure of set.measures.filter((one) => measures.includes(one))) {
+      const result = await carryOut(measure, pace, quiet);
+      results.push(result);
+      process.stdout.write(`${measureAsMarkdown(result)}\n\n`);
+    }
+    const areSound = results.every(({ error }) => error === undefined);
+    if (!areSound) process.exitCode = 1;
+    const isWhole = results.length === set.measures.length && options.rounds === undefined;
+    if (areSound && isWhole) keep(set, { ...report, measures: results });
+    report.measures.push(...results);
   }
   if (json !== undefined) writeFileSync(json, asJson(report));
-  if (report.measures.some(({ error }) => error !== undefined)) {
-    process.exitCode = 1;
-    return;
-  }
-  for (const set of sets) {
-    if (set.measures.every((measure) => measures.includes(measure))) keep(set, report);
-  }
 }
 
 /** Writes what a set gave to where it is kept. */
-function keep({ name, results, measures }: MeasureSet, whole: Report): void {
-  const names = measures.map((measure) => measure.name);
-  const report: Report = { ...whole, measures: whole.measures.filter((result) => names.includes(result.name)) };
+function keep({ name, results }: MeasureSet, report: Report): void {
   writeFileSync(join(RESULTS, results), asJson(report));
   write(name, report);
+  writeGoals();
 }
 
-function writeKept({ name, results }: MeasureSet): void {
+function kept(results: string): Report | undefined {
   const file = join(RESULTS, results);
-  if (existsSync(file)) write(name, JSON.parse(readFileSync(file, "utf8")) as Report);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Report) : undefined;
+}
+
+function writeGoals(): void {
+  const reports = SETS.flatMap(({ results }) => kept(results) ?? []);
+  writeFileSync(PAGE, replaceTables(readFileSync(PAGE, "utf8"), "goals", goalsAsMarkdown(reports)));
 }
 
 /** Tables and plots of a set. */

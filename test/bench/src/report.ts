@@ -48,6 +48,16 @@ export function measureAsMarkdown(result: MeasureResult, pictures?: string): str
   return [head, `${method} ${note}`, tableOf(figures.filter(({ isDetail }) => !isDetail)), ...drawn].join("\n\n");
 }
 
+/** Of all that has a goal: how much reaches it, and what does not, as Markdown. */
+export function goalsAsMarkdown(reports: readonly Report[]): string {
+  const aimed = reports
+    .flatMap(({ measures }) => measures)
+    .flatMap(({ name, figures }) => figures.filter(({ goal }) => goal).map((one) => ({ name, ...one })));
+  const short = aimed.filter(({ verdict }) => verdict !== "met");
+  const head = `${aimed.length - short.length} of ${aimed.length} goals are met. Those that are not:`;
+  return `${head}\n\n${tableOf(short.map((one) => ({ ...one, what: `${one.name}: ${one.what}` })))}`;
+}
+
 function tableOf(figures: readonly Figure[]): string {
   const rows = figures.map(({ what, unit, median, interval, goal, verdict }) => [
     what,

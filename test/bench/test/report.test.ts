@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { figure } from "../src/figure.ts";
-import { measureAsMarkdown, replaceTables } from "../src/report.ts";
+import { goalsAsMarkdown, measureAsMarkdown, type Report, replaceTables } from "../src/report.ts";
 
 const measure = { name: "m", title: "Speed", method: "How.", seconds: 1, load: { before: 0.25, after: 1 } };
 
@@ -39,4 +39,21 @@ test("points of plots are left out of tables, and plots stand below", () => {
   expect(text).toContain("| all ");
   expect(text).not.toContain("a point");
   expect(text).toMatch(/!\[Times\]\(pictures\/times\.svg\)$/);
+});
+
+test("goals that are not met stand together, with the measures that they are of", () => {
+  const report = (...figures: Parameters<typeof measureAsMarkdown>[0]["figures"]): Report => ({
+    version: 1,
+    started: "2026-11-22T00:00:00Z",
+    machine: {} as Report["machine"],
+    measures: [{ ...measure, figures }],
+  });
+  const text = goalsAsMarkdown([
+    report(figure("fast", "x", [3], { atLeast: 2 }), figure("told", "x", [1])),
+    report(figure("slow", "x", [1], { atLeast: 2 })),
+  ]);
+  expect(text).toContain("1 of 2 goals are met.");
+  expect(text).toContain("| m: slow | 1.00 x | ");
+  expect(text).not.toContain("fast");
+  expect(text).not.toContain("told");
 });
