@@ -195,8 +195,8 @@ async function main(): Promise<void> {
     const isWhole = results.length === set.measures.length && options.rounds === undefined;
     if (areSound && isWhole) keep(set, { ...report, measures: results });
     report.measures.push(...results);
+    if (json !== undefined) writeFileSync(json, asJson(report));
   }
-  if (json !== undefined) writeFileSync(json, asJson(report));
 }
 
 /** Writes what a set gave to where it is kept. */
