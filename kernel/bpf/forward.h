@@ -49,14 +49,14 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 {
 	struct bpf_fib_lookup *fib = &scratch->fib;
 	struct ist_bpf_way way = {};
+	__u32 mtu = 0, route_mtu = 0;
 	bool resolve = false;
-	__u32 mtu = 0;
 	long result;
 
 	__builtin_memset(fib, 0, sizeof(*fib));
 	fib->ifindex = skb->ifindex;
-	/* Asks for what the route carries, whatever this packet's length. */
-	fib->tot_len = 1;
+	/* What hardly any route carries: so its MTU is told, and nothing else. */
+	fib->tot_len = 0xffff;
 	fib->l4_protocol = leg->tuple.proto;
 	fib->sport = leg->tuple.local_port;
 	fib->dport = leg->tuple.remote_port;
@@ -70,6 +70,11 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 		fib->ipv4_dst = leg->tuple.remote.word[3];
 	}
 	result = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		route_mtu = fib->mtu_result;
+		fib->tot_len = 1;
+		result = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
+	}
 	if (result == BPF_FIB_LKUP_RET_UNREACHABLE ||
 	    result == BPF_FIB_LKUP_RET_PROHIBIT ||
 	    result == BPF_FIB_LKUP_RET_BLACKHOLE)
@@ -97,9 +102,8 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 	}
 	if (bpf_check_mtu(skb, way.ifindex, &mtu, 0, 0) < 0 && !mtu)
 		return -1;
-	if (result == BPF_FIB_LKUP_RET_SUCCESS && fib->mtu_result > 1 &&
-	    fib->mtu_result < mtu)
-		mtu = fib->mtu_result;
+	if (route_mtu && route_mtu < mtu)
+		mtu = route_mtu;
 	leg->way = way;
 	leg->mtu = mtu;
 	leg->resolve = resolve;

@@ -1,17 +1,26 @@
 import type { IstReason, IstState } from "@isthmus/native/netlink";
 
+/** Time-outs of the handshake, which no allocation has of its own; milliseconds. */
+export interface HandshakeTimes {
+  /** After which a SYN-ACK is sent again the first time; each further time it is twice as long. */
+  readonly synAckMs: number;
+  /** That both ends may take to acknowledge theirs. */
+  readonly synRcvdMs: number;
+}
+
+export const HANDSHAKE: HandshakeTimes = { synAckMs: 300, synRcvdMs: 60_000 };
+
 /** Milliseconds that each state may last without a packet; those of the module, whose reasons hold here too. */
 const MOST_MS: Readonly<Record<IstState, number>> = {
   listen: 0,
   "syn-lookup": 0,
-  "syn-rcvd": 60_000,
+  "syn-rcvd": HANDSHAKE.synRcvdMs,
   // RFC 5382, REQ-5: two hours and four minutes.
   established: 7_440_000,
   "close-wait": 7_440_000,
   "time-wait": 60_000,
   closed: 10_000,
 };
-const SYN_ACK_MS = 300;
 
 /** What an allocation holds a splice to, in milliseconds; 0 is no limit. */
 export interface AgeLimits {
@@ -33,10 +42,11 @@ export interface Ageing {
 export function endOf(
   { isUdp, state, isOver, created, heard }: Ageing,
   { idleMs, totalMs, udpIdleMs }: AgeLimits,
+  { synRcvdMs }: HandshakeTimes = HANDSHAKE,
 ): { due: number; reason: IstReason } {
   const isUnanswered = !isUdp && state === "syn-rcvd";
   const end = {
-    due: (isUnanswered ? created : heard) + (isUdp && !isOver ? udpIdleMs : MOST_MS[state]),
+    due: isUnanswered ? created + synRcvdMs : heard + (isUdp && !isOver ? udpIdleMs : MOST_MS[state]),
     reason: (isUnanswered ? "unanswered" : "idle-limit") as IstReason,
   };
   if (isOver) return end;
@@ -46,6 +56,6 @@ export function endOf(
 }
 
 /** When a SYN-ACK is sent the next time, each time after twice as long. @param sent how often it was repeated */
-export function nextSynAck(created: number, sent: number): number {
-  return created + SYN_ACK_MS * (2 ** (sent + 1) - 1);
+export function nextSynAck(created: number, sent: number, { synAckMs }: HandshakeTimes = HANDSHAKE): number {
+  return created + synAckMs * (2 ** (sent + 1) - 1);
 }

@@ -24,7 +24,7 @@ import { KernelCounters } from "../kernel/kernel-counters.ts";
 import { Listeners } from "../kernel/listeners.ts";
 import { SpliceEvents } from "../kernel/splice-events.ts";
 import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translation.ts";
-import { endOf, nextSynAck } from "./ageing.ts";
+import { endOf, HANDSHAKE, type HandshakeTimes, nextSynAck } from "./ageing.ts";
 import { now } from "./clock.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FILTER_PRIORITY, type Interface, Interfaces, LOCK, type Route } from "./interfaces.ts";
@@ -67,6 +67,8 @@ export interface EbpfOptions {
   bind?: readonly string[];
   /** How many splices there may be at once, where none are taken over. @default 524,288 */
   mostSplices?: number;
+  /** @default 0.3 s, and a minute */
+  handshake?: HandshakeTimes;
 }
 
 /**
@@ -265,6 +267,10 @@ export class EbpfDataPath implements DataPath {
     } catch (error) {
       this.#options.logger.warn({ err: error }, "the programs of the BPF data path could not be taken off");
     }
+  }
+
+  get #handshake(): HandshakeTimes {
+    return this.#options.handshake ?? HANDSHAKE;
   }
 
   get #cellCount(): number {
@@ -471,7 +477,7 @@ export class EbpfDataPath implements DataPath {
     const { isUdp, state, isOver, created, heard, alloc } = splice;
     const known = this.#allocations.get(allocationOf(alloc));
     if (!known) return { due: 0, reason: "released" };
-    return endOf({ isUdp, state, isOver, created, heard }, known.settings);
+    return endOf({ isUdp, state, isOver, created, heard }, known.settings, this.#handshake);
   }
 
   #checkSplices(ids: readonly bigint[]): void {
@@ -511,12 +517,12 @@ export class EbpfDataPath implements DataPath {
   /** @returns when to look again */
   #repeatSynAcks(splice: StoredSplice, live: LiveSplice): number {
     if (splice.state !== "syn-rcvd") return Number.POSITIVE_INFINITY;
-    const next = nextSynAck(splice.created, live.synAcks);
+    const next = nextSynAck(splice.created, live.synAcks, this.#handshake);
     if (next > now()) return next;
     const synAcks = live.synAcks + 1;
     this.#live.set(splice.id, { ...live, synAcks });
     for (const side of [0, 1] as const) if (!splice.hasAcked(side)) this.#maps.sendSynAck(splice, side);
-    return nextSynAck(splice.created, synAcks);
+    return nextSynAck(splice.created, synAcks, this.#handshake);
   }
 
   #await(at: HalfAt, heard: number): void {
