@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -65,9 +66,12 @@ static void check(bool is_good, const char *what)
 	abort();
 }
 
-static void no_wake(void *data)
+static atomic_uint wakes;
+
+static void count_wake(void *data)
 {
 	(void)data;
+	atomic_fetch_add(&wakes, 1);
 }
 
 /* Sockets */
@@ -236,7 +240,9 @@ static unsigned int mix(unsigned int seed)
 
 static unsigned int burst_length(unsigned int seed, unsigned int burst)
 {
-	return mix(seed + burst) % 4 == 3 ? 4 : 40;
+	static const unsigned int lengths[] = { 120, 40, 40, 4 };
+
+	return lengths[mix(seed + burst) % 4];
 }
 
 /* Of the datagram @n of a burst. */
@@ -248,7 +254,7 @@ static size_t size_in(unsigned int seed, unsigned int burst, unsigned int n)
 
 	switch (mix(seed + burst) % 4) {
 	case 0:
-		return n == 39 ? 333 : 1200;
+		return n % 40 == 39 ? 333 : 500;
 	case 1:
 		return mix(seed + burst * 100 + n) % 2000;
 	case 2:
@@ -264,11 +270,46 @@ static void fill(unsigned char *bytes, size_t size, unsigned int seed)
 		bytes[i] = (unsigned char)(seed + i * 7 + (i >> 8));
 }
 
+/* As one that the kernel cuts, and hands over in one piece where it can. */
+static void send_as_one(const struct client *client, unsigned char *bytes,
+			size_t size, uint16_t segment)
+{
+	struct iovec piece = { .iov_base = bytes, .iov_len = size };
+	union {
+		char bytes[CMSG_SPACE(sizeof(segment))];
+		struct cmsghdr header;
+	} control = { .header = { .cmsg_len = CMSG_LEN(sizeof(segment)),
+				  .cmsg_level = SOL_UDP,
+				  .cmsg_type = UDP_SEGMENT } };
+	struct sockaddr_in6 to = client->to;
+	struct msghdr message = {
+		.msg_name = &to,
+		.msg_namelen = sizeof(to),
+		.msg_iov = &piece,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control.bytes),
+	};
+
+	memcpy(CMSG_DATA(&control.header), &segment, sizeof(segment));
+	check(sendmsg(client->fd, &message, 0) == (ssize_t)size,
+	      "a client's sending as one");
+}
+
 static void send_burst(const struct client *client, unsigned int seed,
 		       unsigned int burst)
 {
 	static unsigned char bytes[LARGEST];
 
+	if (mix(seed + burst) % 4 == 0 && burst % 2 == 0) {
+		for (unsigned int n = 0; n < 120; n++) {
+			fill(bytes + n % 40 * 500, size_in(seed, burst, n),
+			     mix(seed + burst) + n);
+			if (n % 40 == 39)
+				send_as_one(client, bytes, 39 * 500 + 333, 500);
+		}
+		return;
+	}
 	for (unsigned int n = 0; n < burst_length(seed, burst); n++) {
 		size_t size = size_in(seed, burst, n);
 
@@ -299,7 +340,7 @@ static void check_burst(const struct client *client, unsigned int seed,
 static double bursts(struct datagram_relay *relay, struct pump_account *account)
 {
 	static struct pair pairs[PAIRS];
-	double segmented = 0;
+	double segmented = 0, merged = 0;
 	struct client neighbour, stranger;
 
 	for (unsigned int i = 0; i < PAIRS; i++) {
@@ -349,12 +390,14 @@ static double bursts(struct datagram_relay *relay, struct pump_account *account)
 			      counters->dropped[DATAGRAM_UNSENDABLE] == 0,
 		      "nothing else is dropped");
 		segmented += counters->segmented;
+		merged += counters->merged;
 		for (int side = 0; side < 2; side++)
 			close(pairs[i].clients[side].fd);
 		datagram_remove(relay, pairs[i].slot);
 	}
 	close(neighbour.fd);
 	close(stranger.fd);
+	check(merged > 0, "datagrams that are one are taken as one");
 	return segmented;
 }
 
@@ -386,6 +429,7 @@ static void limits(struct datagram_relay *relay)
 	static char bytes[LARGEST + 1];
 	const struct datagram_counters *counters;
 	struct datagram_news news;
+	unsigned int woken;
 
 	/* 5 + 5 bytes have passed already. */
 	meet(relay, &pair);
@@ -412,6 +456,29 @@ static void limits(struct datagram_relay *relay)
 	news = await_news(relay);
 	check(news.event == DATAGRAM_HALF && news.side == 1,
 	      "the second is the first now");
+
+	/* Whatever was to be told of the past is not told any more. */
+	woken = atomic_load(&wakes);
+	send_to(&pair.clients[0], bytes, 10);
+	while (atomic_load(&wakes) == woken)
+		usleep(1000);
+	datagram_forget(relay, pair.slot);
+	news = await_news(relay);
+	check(news.event == DATAGRAM_HALF && news.side == 0,
+	      "of what is over nothing is told");
+	check(!datagram_take_news(relay, &news), "nor anything else");
+
+	/* Behind the one that ends it in one piece. */
+	pump_account_set(account, 0, 0);
+	send_to(&pair.clients[1], bytes, 0);
+	check(await_news(relay).event == DATAGRAM_MEETING, "they meet again");
+	datagram_answer(relay, pair.slot, true);
+	pump_account_set(account, 0, 2500);
+	send_as_one(&pair.clients[0], (unsigned char *)bytes, 4500, 1000);
+	check(await_news(relay).event == DATAGRAM_BYTE_LIMIT, "bytes are used up");
+	check(await_news(relay).event == DATAGRAM_HALF, "the rest is the first");
+	check(counters->bytes[0] == 2000 && counters->dropped[DATAGRAM_EARLY] >= 2,
+	      "each of one piece counts for itself");
 	remove_pair(relay, &pair);
 
 	pump_account_set(account, 100000, 0);
@@ -566,7 +633,7 @@ static void crowd(struct datagram_relay *relay, struct pump_account *account)
 int main(void)
 {
 	struct pump_account *account = pump_account_new();
-	struct datagram_relay *relay = datagram_relay_new(3, no_wake, NULL);
+	struct datagram_relay *relay = datagram_relay_new(3, count_wake, NULL);
 
 	check(account != NULL && relay != NULL, "starting");
 	check(bursts(relay, account) > PAIRS * BURSTS,
