@@ -68,7 +68,7 @@ export const hostTcp: Measure = {
   method: `${METHOD} Packets of up to 64 KiB (GSO). What the receiver received in ${TIME.ms} ms after ${TIME.warmMs} ms. \
 ${CPU} ${TURN}`,
   run: async (say, draw, pace) => {
-    const site = await siteOf([...RELAYS, ebpfCrowded]);
+    await using site = await siteOf([...RELAYS, ebpfCrowded]);
     const progress = { say, draw, rounds: roundsOf(pace) };
     return [
       ...(await goodputs(site, RELAYS, progress, {
@@ -88,9 +88,9 @@ export const hostSmall: Measure = {
   method: `${METHOD} All offloads of all cables are off. What the receiver received in ${TIME.ms} ms after ${TIME.warmMs} ms. \
 ${CPU}`,
   run: async (say, draw, pace) => {
-    const site = await siteOf(CLOSE);
+    await using site = await siteOf(CLOSE);
     await site.setOffloads(false);
-    return goodputs(
+    return await goodputs(
       site,
       CLOSE,
       { say, draw, rounds: roundsOf(pace) },
@@ -111,7 +111,7 @@ export const hostUdp: Measure = {
 then as many as arrive without loss, in ${TIME.ms} ms after ${TIME.warmMs} ms.`,
   run: async (say, _draw, pace) => {
     const carriers = RELAYS.filter((way) => way.carriesUdp);
-    const site = await siteOf(carriers);
+    await using site = await siteOf(carriers);
     const roundTrips = await interleave(
       carriers,
       async (way, round) => {
@@ -153,7 +153,7 @@ ${SET_UPS} one after the other. A burst is ${BURST} connections, 100 at a time, 
 answers each end by itself: an end's "connected" says nothing of the other there. Memory is what the maps \
 take by the kernel's own account, with ${HELD_SPLICES} splices and without.`,
   run: async (say, _draw, pace) => {
-    const site = await siteOf(CONNECTORS);
+    await using site = await siteOf(CONNECTORS);
     // Before all others, whose splices are remembered for a while.
     const held = await memory(site);
     const setUps = await interleave(

@@ -108,7 +108,7 @@ async function countedLoss(kernel: Kernel, ...report: Parameters<Measure["run"]>
 async function small(kernel: Kernel, ...report: Parameters<Measure["run"]>): Promise<Figure[]> {
   await using vm = await VirtualMachine.boot({ kernel, ...SMALL_RELAY, qemuArguments: networkCards(PHASES) });
   await vm.load(buildModule("splice", kernel));
-  const site = await RelaySite.around(vm, PHASES);
+  await using site = await RelaySite.around(vm, PHASES);
   await site.setOffloads(false);
   const [say, draw, pace] = report;
   const context: Context = { site, machine: "small", say, draw, pace };

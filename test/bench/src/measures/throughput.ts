@@ -20,6 +20,7 @@ const FAST_CIPHER = "aes128-gcm@openssh.com";
 /** iperf3 refuses a test while it still clears up after the one before. */
 const TRIES = 5;
 const RETRY_PAUSE_MS = 500;
+const MOST_ERROR_CHARACTERS = 200;
 
 interface IperfSum {
   bytes: number;
@@ -87,14 +88,23 @@ async function sampleOf(client: Node, path: Path, streams: number): Promise<Samp
       timeoutMs: 60_000,
     });
     const used = cpuSeconds(pids) - before;
-    const { error, end } = JSON.parse(stdout) as { error?: string; end: { sum_received?: IperfSum } };
-    if (end.sum_received && error === undefined) {
+    const { error, end } = resultOf(stdout);
+    if (end?.sum_received && error === undefined) {
       const { bytes, seconds } = end.sum_received;
       const gbit = (bytes * 8) / 1e9;
       return { gbitPerSecond: gbit / seconds, gbitPerCpuSecond: gbit / used };
     }
     if (tries === TRIES) throw new Error(`iperf3 by way of ${path.name}: ${error}`);
     await setTimeout(RETRY_PAUSE_MS);
+  }
+}
+
+/** Where its own connection was cut short, it says so instead. */
+function resultOf(output: string): { error?: string; end?: { sum_received?: IperfSum } } {
+  try {
+    return JSON.parse(output);
+  } catch {
+    return { error: output.slice(0, MOST_ERROR_CHARACTERS) };
   }
 }
 

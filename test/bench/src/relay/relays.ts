@@ -28,7 +28,7 @@ export interface Place {
 }
 
 /** Words for the load generator: who sends, who receives. */
-export type Ends = readonly [from: string, to: string];
+type Ends = readonly [from: string, to: string];
 
 /** Files as the relay's shell finds them. */
 export interface Tools {

@@ -226,6 +226,16 @@ export class RelaySite {
     return site;
   }
 
+  /** Ends what was made here, with all that runs there; what is in a guest ends with that. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#hosts !== HOST) return;
+    await HOST.check(`
+      for space in $(ls ${NETNS_FOLDER}); do
+        for process in $(ip netns pids $space); do kill -KILL $process || true; done
+        ip netns del $space
+      done`);
+  }
+
   place({ name }: Relay): Place {
     const number = this.relays.findIndex((relay) => relay.name === name) + 1;
     const net = `10.${number}`;
