@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { appProgram, Deployment, Nginx, NODE, ownFolder, startDnsmasq, until } from "@isthmus/e2e";
 import { Lab, type Node, ORDINARY_UID } from "@isthmus/lab";
@@ -8,10 +8,13 @@ import { KINDS, RelayedPairs } from "./fixtures/relayed-pairs.ts";
 import { wrongChecksums } from "./fixtures/wrong-checksums.ts";
 
 const MIB = 1024 * 1024;
-const BYTES = (process.env.ISTHMUS_FULL === "1" ? 10 * 1024 : 256) * MIB;
+const BYTES = 64 * MIB;
+/** Of one connection that stays for long: how often a file of {@link BYTES} goes each way. */
+const ROUNDS = process.env.ISTHMUS_FULL === "1" ? 160 : 16;
 /** What sessions, and the questions of this test, cost beside a transfer. */
 const SMALL_BYTES = 16 * MIB;
-const TRANSFER_MS = process.env.ISTHMUS_FULL === "1" ? 1_200_000 : 100_000;
+const TRANSFER_MS = 100_000;
+const LONG_MS = process.env.ISTHMUS_FULL === "1" ? 1_800_000 : 240_000;
 const WAIT_MS = 40_000;
 /** What a transfer's case does besides. */
 const SET_UP_MS = 20_000;
@@ -88,6 +91,56 @@ describe("curl", { timeout: TRANSFER_MS + SET_UP_MS }, () => {
     const [digest] = sums.split(" ");
     expect([downloaded, sums.split("\n")[1]!].map((text) => text.split(" ")[0])).toEqual([digest, digest]);
     await until("all is counted", async () => (await cellBytes()) - before.cell >= 2 * BYTES || undefined);
+    expect((await processBytes()) - before.process).toBeLessThan(SMALL_BYTES);
+  });
+});
+
+/** Waits for one connection, which becomes standard input and output of a program. */
+const ACCEPT = `
+use IO::Socket::INET;
+my $listener = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => shift, Listen => 1, ReuseAddr => 1) or die $!;
+my $connection = $listener->accept or die $!;
+open STDIN, "<&", $connection or die $!;
+open STDOUT, ">&", $connection or die $!;
+exec @ARGV or die $!;
+`;
+
+describe("one connection", { timeout: LONG_MS + SET_UP_MS }, () => {
+  const PORT = 8090;
+
+  it.each(KINDS)(`%s: ${(BYTES * ROUNDS) / MIB} MiB go each way at once, unchanged`, async (kind) => {
+    const { subscriber, provider } = pairs.of(kind);
+    const folder = ownFolder(lab.internet.node, "rounds");
+    const file = join(folder, kind);
+    await lab.internet.node.read("sh", ["-c", `head -c ${BYTES} /dev/urandom >${file}`], { timeoutMs: TRANSFER_MS });
+    const all = `for round in $(seq ${ROUNDS}); do cat ${file}; done`;
+    /** Says all, and keeps the digest of what is said to it. */
+    const both = (input: number, output: number, sum: string) =>
+      `{ ${all}; } >&${output} & head -c ${BYTES * ROUNDS} <&${input} | sha256sum >${sum}; wait`;
+    const [atProvider, atSubscriber] = ["provider", "subscriber"].map((end) => join(folder, `${kind}-${end}`));
+    const port = await pairs.serve(kind, "long", PORT, { plain: true });
+    await pairs.meetAt(kind, "cell");
+    const before = { cell: await cellBytes(), process: await processBytes() };
+
+    const options = { ...user, timeoutMs: LONG_MS };
+    const serving = provider.daemon.node.run(
+      "perl",
+      ["-e", ACCEPT, String(PORT), "bash", "-c", both(0, 1, atProvider!)],
+      options,
+    );
+    const expected = lab.internet.node.read("sh", ["-c", `{ ${all}; } | sha256sum`], { timeoutMs: LONG_MS });
+    await until("it listens", async () => {
+      const listening = await provider.daemon.node.read("ss", ["-Hltn", `sport = :${PORT}`]);
+      return listening !== "" || undefined;
+    });
+    const script = `exec 3<>/dev/tcp/127.0.0.1/${port}; ${both(3, 3, atSubscriber!)}`;
+    await Promise.all([subscriber.daemon.node.read("bash", ["-c", script], options), serving]);
+
+    const digest = await expected;
+    const digests = [atProvider!, atSubscriber!].map((sum) => readFileSync(sum, "utf8"));
+    expect(digests).toEqual([digest, digest]);
+    rmSync(file);
+    await until("all is counted", async () => (await cellBytes()) - before.cell >= 2 * BYTES * ROUNDS || undefined);
     expect((await processBytes()) - before.process).toBeLessThan(SMALL_BYTES);
   });
 });
