@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { extname, join, resolve } from "node:path";
 import { NETNS_FOLDER, WORLD_FOLDER } from "@isthmus/lab";
@@ -11,6 +11,8 @@ const CHECKOUT = resolve(import.meta.dirname, "../../../..");
 const LOAD = join(import.meta.dirname, "../../c/load.c");
 /** Where tools lie in a guest: in its memory, so that running them asks nobody. */
 const GUEST_TOOLS = "/tmp/relay-tools";
+
+const SESSIONS = "/proc/sys/kernel/sched_autogroup_enabled";
 
 /** The machine of a small relay: T's device had 256 MB and one slow processor. */
 export const SMALL_RELAY = { cpus: 1, memoryMiB: 256 };
@@ -152,6 +154,7 @@ export class RelaySite {
   readonly #tools: { hosts: string; relays: string };
   /** The one CPU that all share; nothing where there is only one. */
   readonly #cpu: number | undefined;
+  readonly #restore: (() => void) | undefined;
 
   private constructor(
     relays: readonly Relay[],
@@ -161,6 +164,8 @@ export class RelaySite {
       tools: { hosts: string; relays: string };
       neighbours: Neighbours;
       cpu?: number;
+      /** Undoes what was changed of this host. */
+      restore?: () => void;
     },
   ) {
     this.relays = relays;
@@ -169,6 +174,7 @@ export class RelaySite {
     this.#tools = where.tools;
     this.#neighbours = where.neighbours;
     this.#cpu = where.cpu;
+    this.#restore = where.restore;
   }
 
   /** All of it in one guest, with the module loaded. */
@@ -189,6 +195,7 @@ export class RelaySite {
    * before everything else there, so that speed is the inverse of work.
    */
   static async here(relays: readonly Relay[]): Promise<RelaySite> {
+    const restore = withoutSessions();
     const folder = mkdtempSync(join(WORLD_FOLDER, "relay-site-"));
     execFileSync("gcc", ["-O2", "-o", join(folder, "load"), LOAD]);
     const cpu = availableParallelism() - 1;
@@ -198,6 +205,7 @@ export class RelaySite {
       tools: { hosts: folder, relays: folder },
       neighbours: ENDS,
       cpu,
+      restore,
     });
     await HOST.check(HOSTS);
     for (const relay of standing(relays)) {
@@ -228,6 +236,7 @@ export class RelaySite {
 
   /** Ends what was made here, with all that runs there; what is in a guest ends with that. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#restore?.();
     if (this.#hosts !== HOST) return;
     await HOST.check(`
       for space in $(ls ${NETNS_FOLDER}); do
@@ -414,6 +423,17 @@ export class RelaySite {
     const script = `cd ${CHECKOUT}\n${relay.setUp(place, tools)}`;
     await this.#relay.check(`ip netns exec ${place.namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`, PATIENCE_MS);
   }
+}
+
+/**
+ * Has the scheduler share CPUs out to processes, whatever session they are of: else all of a session together count as
+ * much as those of another, however nice they are. @returns what undoes it
+ */
+function withoutSessions(): () => void {
+  if (!existsSync(SESSIONS)) return () => undefined;
+  const before = readFileSync(SESSIONS);
+  writeFileSync(SESSIONS, "0");
+  return () => writeFileSync(SESSIONS, before);
 }
 
 /** A program of this folder, built or not as this one is. */
