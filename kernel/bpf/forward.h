@@ -48,11 +48,12 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 				   struct ist_bpf_leg *leg, __u64 now)
 {
 	struct bpf_fib_lookup *fib = &scratch->fib;
-	struct ist_bpf_way way = {};
-	__u32 mtu = 0, route_mtu = 0;
+	struct ist_bpf_way *way = &scratch->way;
 	bool resolve = false;
+	__u32 mtu = 0;
 	long result;
 
+	scratch->route_mtu = 0;
 	__builtin_memset(fib, 0, sizeof(*fib));
 	fib->ifindex = skb->ifindex;
 	/* What hardly any route carries: so its MTU is told, and nothing else. */
@@ -71,7 +72,7 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 	}
 	result = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-		route_mtu = fib->mtu_result;
+		scratch->route_mtu = fib->mtu_result;
 		fib->tot_len = 1;
 		result = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 	}
@@ -79,32 +80,32 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 	    result == BPF_FIB_LKUP_RET_PROHIBIT ||
 	    result == BPF_FIB_LKUP_RET_BLACKHOLE)
 		return -1;
-	way = leg->seen;
+	*way = leg->seen;
 	if (result == BPF_FIB_LKUP_RET_SUCCESS ||
 	    result == BPF_FIB_LKUP_RET_NO_NEIGH)
-		way.ifindex = fib->ifindex;
+		way->ifindex = fib->ifindex;
 	/*
 	 * Who has been silent may have moved, and whoever is reached by another
 	 * interface than it sends by was never seen there. The host's table of
 	 * neighbours is no better by itself: nothing probes what is stale in it
 	 * but a packet that goes out by it.
 	 */
-	resolve = way.ifindex != leg->seen.ifindex ||
-		  (way.ifindex != IST_LOOPBACK &&
+	resolve = way->ifindex != leg->seen.ifindex ||
+		  (way->ifindex != IST_LOOPBACK &&
 		   now - leg->heard > IST_WAY_NS);
 	/* What goes to a group is nobody's in particular. */
 	if (ist_addr_is_multicast(&leg->tuple.remote))
 		resolve = false;
 	/* Of use to copies alone: whoever asks for a neighbour sends by it. */
 	if (resolve && result == BPF_FIB_LKUP_RET_SUCCESS) {
-		__builtin_memcpy(way.to, fib->dmac, ETH_ALEN);
-		__builtin_memcpy(way.from, fib->smac, ETH_ALEN);
+		__builtin_memcpy(way->to, fib->dmac, ETH_ALEN);
+		__builtin_memcpy(way->from, fib->smac, ETH_ALEN);
 	}
-	if (bpf_check_mtu(skb, way.ifindex, &mtu, 0, 0) < 0 && !mtu)
+	if (bpf_check_mtu(skb, way->ifindex, &mtu, 0, 0) < 0 && !mtu)
 		return -1;
-	if (route_mtu && route_mtu < mtu)
-		mtu = route_mtu;
-	leg->way = way;
+	if (scratch->route_mtu && scratch->route_mtu < mtu)
+		mtu = scratch->route_mtu;
+	leg->way = *way;
 	leg->mtu = mtu;
 	leg->resolve = resolve;
 	leg->way_until = now + IST_WAY_NS;
@@ -395,15 +396,14 @@ static __noinline int ist_refuse(struct __sk_buff *skb,
 }
 
 /*
- * Sends a packet of leg @side out of the other. @header: how long the one behind
- * IP's is. Return: a verdict, or less than IST_REFUSED by a reason of which its
- * sender is to be told.
+ * Sends a packet of leg @side out of the other. Return: a verdict, or less than
+ * IST_REFUSED by a reason of which its sender is to be told.
  */
 static __always_inline int ist_forward(struct __sk_buff *skb,
 				       struct ist_scratch *scratch,
 				       struct ist_packet *packet,
 				       struct ist_bpf_splice *splice,
-				       __u32 side, __u32 header, __u64 now)
+				       __u32 side, __u64 now)
 {
 	struct ist_bpf_leg *in = &splice->leg[side & 1];
 	struct ist_bpf_leg *out = &splice->leg[(side & 1) ^ 1];
@@ -418,7 +418,7 @@ static __always_inline int ist_forward(struct __sk_buff *skb,
 		return IST_REFUSED - IST_REASON_HOP_LIMIT;
 	if (now >= out->way_until && ist_way_find(skb, scratch, out, now))
 		return ist_drop(IST_REASON_UNSENDABLE);
-	if (!ist_fits(skb, packet, header, v6, out->mtu))
+	if (!ist_fits(skb, packet, scratch->header, v6, out->mtu))
 		return IST_REFUSED - IST_REASON_TOO_BIG;
 	resolve = out->resolve;
 	if (v6 != packet->v6) {
@@ -520,8 +520,8 @@ static __noinline int ist_output(struct __sk_buff *skb,
 		return ist_drop(IST_REASON_RATE);
 	if (splice->tcp.state != IST_STATE_CLOSED)
 		ist_leg_heard(skb, leg, now);
-	verdict = ist_forward(skb, scratch, packet, splice, flow->side,
-			      packet->length - payload, now);
+	scratch->header = packet->length - payload;
+	verdict = ist_forward(skb, scratch, packet, splice, flow->side, now);
 	if (verdict < IST_REFUSED)
 		return ist_refuse(skb, packet, flow, splice,
 				  IST_REFUSED - verdict);

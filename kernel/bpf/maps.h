@@ -186,6 +186,10 @@ struct ist_scratch {
 	__u8 before[IST_TCP_HEADER_BYTES + IST_TCP_OPTIONS_BUFFER];
 	__u8 after[48];
 	struct ist_tuple quoted;
+	/* How long the header behind IP's is. */
+	__u32 header;
+	__u32 route_mtu;
+	struct ist_bpf_way way;
 	/* Senders that were told of their packets since then, in nanoseconds. */
 	__u64 told_since;
 	__u64 told;
