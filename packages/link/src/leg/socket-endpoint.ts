@@ -33,7 +33,8 @@ const handedOver = new WeakSet<Socket>();
 
 /** A TCP connection (opened with `allowHalfOpen`) as a stream uses it. */
 export class SocketEndpoint implements Endpoint {
-  readonly #socket: Socket;
+  /** Node's; none once the pump has the connection, so that an idle one costs little. */
+  #socket: Socket | undefined;
   #join: PumpJoin | undefined;
 
   constructor(socket: Socket) {
@@ -41,11 +42,12 @@ export class SocketEndpoint implements Endpoint {
   }
 
   write(chunk: Buffer, spent?: () => void): boolean {
+    if (!this.#socket) return false;
     return spent ? this.#socket.write(chunk, spent) : this.#socket.write(chunk);
   }
 
   end(): void {
-    this.#socket.end();
+    this.#socket?.end();
   }
 
   reset(later = false): void {
@@ -54,7 +56,7 @@ export class SocketEndpoint implements Endpoint {
       return;
     }
     const socket = this.#socket;
-    if (this.#join) this.#join.end();
+    if (!socket) this.#join?.end();
     // Sends RST where the connection stands; one that is being connected is given up.
     else if (socket.connecting) socket.destroy();
     // libuv refuses to reset while a FIN is being sent, and Node then never closes the connection.
@@ -63,56 +65,70 @@ export class SocketEndpoint implements Endpoint {
   }
 
   close(): void {
+    const socket = this.#socket;
     const close = (): void => {
-      const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS);
-      this.#socket.once("close", () => clearTimeout(timer));
+      const timer = setTimeout(() => socket?.destroy(), LINGER_MS);
+      socket?.once("close", () => clearTimeout(timer));
     };
     // Never before everything is written: a reader that takes its time must not see a clean end too early.
-    if (this.#socket.destroyed) return;
-    if (this.#socket.writableFinished) close();
-    else this.#socket.once("finish", close);
+    if (!socket || socket.destroyed) return;
+    if (socket.writableFinished) close();
+    else socket.once("finish", close);
   }
 
   pause(): void {
-    this.#socket.pause();
+    this.#socket?.pause();
   }
 
   resume(): void {
-    if (!this.#join) this.#socket.resume();
+    this.#socket?.resume();
   }
 
   joinWith(other: Endpoint, onEnded: (outcome: JoinOutcome) => void, sealed?: HandedLeg): boolean {
-    const pump = thePump();
-    if (!pump || this.#join || !(other instanceof SocketEndpoint)) return false;
-    const sockets = [this.#socket, other.#socket] as const;
-    if (sockets.some(({ destroyed, writableLength }) => destroyed || writableLength > 0)) return false;
-    // What Node takes out of a socket here it reports as well.
-    for (const socket of sockets) handedOver.add(socket);
-    const legs = sockets.map((socket) => pumpLegOf(socket, NOTHING));
-    const [own, others] = legs;
-    try {
-      if (own && others) {
-        account ??= pump.createAccount();
-        const { cut = NOTHING } = sealed ?? {};
-        const early = cut.length > 0 ? Buffer.concat([cut, others.early]) : others.early;
-        const ended = (end: PumpEnd): void => onEnded(OUTCOMES[end]);
-        this.#join = pump.join(account, [own, { ...others, early }], ended, sealed);
-        other.#join = this.#join;
-      }
-    } catch {
-      // No descriptor is left, or no memory.
+    if (!this.#socket || !(other instanceof SocketEndpoint) || !other.#socket) return false;
+    const join = handOver([this.#socket, other.#socket], (end) => onEnded(OUTCOMES[end]), sealed);
+    if (!join) return false;
+    for (const endpoint of [this, other]) {
+      endpoint.#join = join;
+      endpoint.#socket = undefined;
     }
-    sockets.forEach((socket, side) => {
-      if (this.#join) socket.destroy();
-      else {
-        handedOver.delete(socket);
-        const early = legs[side]?.early ?? NOTHING;
-        if (early.length > 0) socket.unshift(early);
-        socket.resume();
-      }
-    });
-    return this.#join !== undefined;
+    return true;
   }
+}
+
+/** @returns nothing where the pump cannot have them: nothing has changed then */
+function handOver(
+  sockets: readonly [Socket, Socket],
+  onEnded: (end: PumpEnd) => void,
+  sealed: HandedLeg | undefined,
+): PumpJoin | undefined {
+  const pump = thePump();
+  if (!pump || sockets.some(({ destroyed, writableLength }) => destroyed || writableLength > 0)) return undefined;
+  // What Node takes out of a socket here it reports as well.
+  for (const socket of sockets) handedOver.add(socket);
+  const legs = sockets.map((socket) => pumpLegOf(socket, NOTHING));
+  const [own, other] = legs;
+  let join: PumpJoin | undefined;
+  try {
+    if (own && other) {
+      account ??= pump.createAccount();
+      const { cut = NOTHING } = sealed ?? {};
+      const early = cut.length > 0 ? Buffer.concat([cut, other.early]) : other.early;
+      join = pump.join(account, [own, { ...other, early }], onEnded, sealed);
+    }
+  } catch {
+    // No descriptor is left, or no memory.
+  }
+  sockets.forEach((socket, side) => {
+    if (join) socket.destroy();
+    else {
+      handedOver.delete(socket);
+      const early = legs[side]?.early ?? NOTHING;
+      if (early.length > 0) socket.unshift(early);
+      socket.resume();
+    }
+  });
+  return join;
 }
 
 function isSendingFin({ destroyed, writableEnded, writableFinished, writableLength }: Socket): boolean {
