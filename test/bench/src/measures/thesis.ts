@@ -44,8 +44,9 @@ const MACHINES = {
 };
 
 const PHASES_METHOD = `The thesis' five phases: direct, Linux forwarding, NAT, IST in application layer, IST in kernel \
-(Passive Splice); and the IST in BPF programs, which the thesis had not. With packets of 1,500 bytes (no offloads) and a NAT before each host, but for direct. TCP rates are those \
-of sender and receiver, averaged. Points are medians of ${ROUNDS} interleaved rounds (of loss, ${LOSS_ROUNDS}) with their 95 % intervals.`;
+(Passive Splice); and the IST in BPF programs, which the thesis had not. Packets have 1,500 bytes (no offloads), and before each \
+host is a NAT, but for direct. TCP rates are those of sender and receiver, averaged. Points are medians of ${ROUNDS} interleaved \
+rounds (of loss, ${LOSS_ROUNDS}) with their 95 % intervals.`;
 
 export const thesisCounted: Measure = {
   name: "thesis-counted",
