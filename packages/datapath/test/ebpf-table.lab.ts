@@ -83,7 +83,6 @@ it(`holds ${ENTRIES} entries: others meet among them, and they are taken over, t
       });
     })(),
   );
-  expect(aged.ms).toBeLessThan(FLUSH_MS);
   expect(aged.turns).toBeGreaterThan(SPLICES / 10_000);
   expect(crowd.entries).toBe(4);
   await talk(early, "not idle");
