@@ -90,6 +90,7 @@ it(`holds ${ENTRIES} entries: others meet among them, and they are taken over, t
   await second.dataPath.close();
 
   crowd.grow(SPLICES - 2);
+  for (const copy of [0, 1, 1000]) crowd.pass(SPLICES - 1 + copy);
   expect(crowd.entries).toBe(ENTRIES);
   const { dataPath } = await opened();
   const flushed = await timed(dataPath.release(ALLOCATION, "released"));
