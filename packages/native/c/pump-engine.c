@@ -244,6 +244,8 @@ static void end_join(struct join *join, enum pump_end end)
 		/* Otherwise, close() resets. */
 		if (end == PUMP_FINISHED)
 			set_linger(side->fd, false);
+		/* Whoever gave it away may not have closed its own yet. */
+		epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, side->fd, NULL);
 		close(side->fd);
 		free(side->kept);
 		side->kept = NULL;

@@ -316,6 +316,36 @@ static void open_changed(struct aead_contexts *contexts)
 	leg_records_free(opener);
 }
 
+/* Whoever gave its sockets away may have descriptors of them still. */
+static void end_before_others(struct pump *pump, struct pump_account *account,
+			      int listener, const struct sockaddr_in *address)
+{
+	struct pump_leg legs[2] = { { 0 }, { 0 } };
+	int clients[2], others[2];
+	int64_t slot;
+
+	for (int side = 0; side < 2; side++) {
+		clients[side] = dial(listener, address, &legs[side].fd);
+		others[side] = dup(legs[side].fd);
+		check(others[side] >= 0, "duplicating");
+	}
+	slot = pump_join(pump, account, legs, NULL);
+	check(slot >= 0, "joining");
+	pump_end(pump, (uint32_t)slot);
+	await_ends(pump, 1);
+	/* What comes now is no news of a join. */
+	for (int turn = 0; turn < 20; turn++) {
+		for (int side = 0; side < 2; side++)
+			check(send(clients[side], "x", 1, MSG_NOSIGNAL) == 1,
+			      "the connection stands");
+		usleep(1000);
+	}
+	for (int side = 0; side < 2; side++) {
+		close(others[side]);
+		close(clients[side]);
+	}
+}
+
 int main(void)
 {
 	struct pump_account *account = pump_account_new();
@@ -335,6 +365,7 @@ int main(void)
 		pump_account_set(account, turn == ROUNDS - 1 ? 60e6 : 0, 0);
 		round_of(pump, account, listener, &address, turn % 3 == 2);
 	}
+	end_before_others(pump, account, listener, &address);
 	/* One that lives when the pump ends. */
 	for (int turn = 0; turn < 3; turn++) {
 		struct pump_leg legs[2] = { { .early = "early", .early_bytes = 5 },
