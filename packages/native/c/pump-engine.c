@@ -34,6 +34,8 @@
 #define CHUNKS_PER_TURN 16
 #define EVENTS 256
 #define NO_WAIT (-1.0)
+/* Above the rate, it is asked again after this: there may be another rate. */
+#define MOST_WAIT_MS 1000.0
 
 struct join;
 
@@ -588,8 +590,11 @@ static void work_on(struct worker *worker, struct join *join)
 		held |= moved == MOVED_HELD;
 	}
 	if (held) {
-		join->wait_until_ms = pump_now_ms() +
-				      pump_account_wait_ms(join->account);
+		double wait = pump_account_wait_ms(join->account);
+
+		if (wait > MOST_WAIT_MS)
+			wait = MOST_WAIT_MS;
+		join->wait_until_ms = pump_now_ms() + wait;
 		join->is_queued = true;
 		list_append(&worker->waiting, join);
 	} else if (again) {

@@ -346,6 +346,47 @@ static void end_before_others(struct pump *pump, struct pump_account *account,
 	}
 }
 
+/* Reads until there are so many in all. */
+static void read_up_to(int fd, size_t *received, size_t count)
+{
+	static unsigned char bytes[CHUNK];
+
+	while (*received < count) {
+		struct pollfd polled = { .fd = fd, .events = POLLIN };
+		ssize_t got;
+
+		check(poll(&polled, 1, 20000) == 1, "bytes come");
+		got = recv(fd, bytes, sizeof(bytes), 0);
+		check(got > 0, "bytes");
+		*received += (size_t)got;
+	}
+}
+
+/* What waits for minutes at one rate goes at once when there is none. */
+static void lift_rate(struct pump *pump, struct pump_account *account,
+		      int listener, const struct sockaddr_in *address)
+{
+	static unsigned char bytes[2 * CHUNK];
+	struct pump_leg legs[2] = { { .early = bytes,
+				      .early_bytes = sizeof(bytes) },
+				    { 0 } };
+	size_t received = 0;
+	int clients[2];
+
+	pump_account_set(account, 100, 0);
+	for (int side = 0; side < 2; side++)
+		clients[side] = dial(listener, address, &legs[side].fd);
+	check(pump_join(pump, account, legs, NULL) >= 0, "joining");
+	read_up_to(clients[1], &received, 1);
+	usleep(10000);
+	check(received < sizeof(bytes), "the rate is kept to");
+	pump_account_set(account, 0, 0);
+	read_up_to(clients[1], &received, sizeof(bytes));
+	for (int side = 0; side < 2; side++)
+		close(clients[side]);
+	await_ends(pump, 1);
+}
+
 int main(void)
 {
 	struct pump_account *account = pump_account_new();
@@ -366,6 +407,7 @@ int main(void)
 		round_of(pump, account, listener, &address, turn % 3 == 2);
 	}
 	end_before_others(pump, account, listener, &address);
+	lift_rate(pump, account, listener, &address);
 	/* One that lives when the pump ends. */
 	for (int turn = 0; turn < 3; turn++) {
 		struct pump_leg legs[2] = { { .early = "early", .early_bytes = 5 },
