@@ -251,6 +251,22 @@ describe.each(ways)("a sealed leg moved by $name", ({ Endpoint }) => {
     if (isNative) expect(app.destroyed, "Node let go of it").toBe(true);
   });
 
+  test("goes on behind updates of both keys", async () => {
+    const [asked, answered] = [bytesOf(2 * RECORDS_PER_KEY + 1, 1), bytesOf((RECORDS_PER_KEY + 1) * 16_384, 2)];
+    const met = await meet(Endpoint, (peer) => ({
+      leg: Buffer.concat(Array.from(asked, (byte) => peer.seal(Buffer.of(byte)))),
+      app: Buffer.from(answered),
+    }));
+    const { service, wire, peer, app } = met;
+    const heard = [readAll(service), readLeg(met)] as const;
+    wire.end(Buffer.concat([peer.seal(Buffer.from("late")), peer.end()!]));
+    service.end("late");
+    expect((await heard[0]).bytes.equals(Buffer.concat([asked, Buffer.from("late")]))).toBe(true);
+    expect((await heard[1]).equals(Buffer.concat([answered, Buffer.from("late")]))).toBe(true);
+    expect(await met.ended).toBe("finished");
+    if (isNative) expect(app.destroyed, "Node let go of it").toBe(true);
+  });
+
   test("does not wait for more: single bytes go to and fro", async () => {
     const { service, wire, peer } = await meet(Endpoint);
     service.pipe(service);
