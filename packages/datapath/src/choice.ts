@@ -18,6 +18,8 @@ export interface ChoiceOptions {
   splicer: SocketSplicer;
   /** Local addresses of the cells; none: all. */
   bind: readonly string[];
+  /** How many splices there may be at once in the tables of the BPF programs. @default 524,288 */
+  mostSplices?: number;
 }
 
 /** A data path that is open. */

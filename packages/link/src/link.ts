@@ -201,7 +201,7 @@ export class Link {
   chooseStream(attempt: number): Rendezvous | undefined {
     if (this.#direct?.isUsable) return { at: "direct" };
     if (this.#ist) return this.#ist.choose(attempt);
-    this.#host.needAllocation(this);
+    this.#needPlace();
     return undefined;
   }
 
@@ -560,10 +560,14 @@ export class Link {
     });
   }
 
+  #needPlace(): void {
+    if (!this.#direct?.isExpected) this.#host.needAllocation(this);
+  }
+
   #chooseUdp(onStream: boolean): Rendezvous | undefined {
     if (this.#direct?.isUp && !onStream) return { at: "direct" };
     if (!this.#ist) {
-      this.#host.needAllocation(this);
+      this.#needPlace();
       return this.#direct?.isUp ? { at: "direct" } : undefined;
     }
     if (onStream) return { at: "stream", allocation: this.#ist.offer.allocation };

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { cannotForge, sendFromPortZero } from "@isthmus/datapath/testing";
 import { encodeProbe } from "@isthmus/protocol";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -14,8 +15,8 @@ afterEach(() => {
   for (const cleanup of cleanups.splice(0)) cleanup();
 });
 
-async function setUp(reachable: "a" | "b", onConnection: (socket: Socket) => void) {
-  const { a, b } = await twoDaemons(reachable);
+async function setUp(reachable: "a" | "b", onConnection: (socket: Socket) => void, isTold = true) {
+  const { a, b, tell } = await twoDaemons(reachable, isTold);
   const { server, address } = await serve(onConnection);
   b.target = address;
   cleanups.push(() => {
@@ -23,7 +24,7 @@ async function setUp(reachable: "a" | "b", onConnection: (socket: Socket) => voi
     b.close();
     server.close();
   });
-  return { a, b };
+  return { a, b, tell };
 }
 
 async function open(a: Half, plain = false): Promise<Socket> {
@@ -43,6 +44,25 @@ async function readAll(socket: Socket): Promise<Buffer> {
 
 const echo = (socket: Socket): void => void socket.pipe(socket);
 const sha = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
+
+describe("a stream that comes before the peer has dialled", () => {
+  it("waits for that, and asks for no other place", async () => {
+    const { a, tell } = await setUp("a", echo, false);
+    const client = await open(a);
+    client.end("hello");
+    await sleep(200);
+    tell();
+    expect((await readAll(client)).toString()).toBe("hello");
+    expect(a.needsAllocation).toBe(0);
+  });
+
+  it("asks for another place when the peer does not dial", async () => {
+    const { a } = await setUp("a", echo, false);
+    const client = await open(a);
+    await vi.waitFor(() => expect(a.needsAllocation).toBeGreaterThan(0), 5000);
+    client.destroy();
+  });
+});
 
 describe.each(["a", "b"] as const)("a stream when %s is reachable (b provides)", (reachable) => {
   describe.each([false, true])("plain %s", (plain) => {

@@ -98,8 +98,8 @@ export function agree(a: Half, b: Half): void {
   a.link.addGeneration(initiator.finish(answer.message, Date.now()).generation);
 }
 
-/** Two daemons with common keys; `reachable` has a leg port that the other one dials. */
-export async function twoDaemons(reachable: "a" | "b"): Promise<{ a: Half; b: Half }> {
+/** Two daemons with common keys; `reachable` has a leg port that the other one dials, later where it is not told yet. */
+export async function twoDaemons(reachable: "a" | "b", isTold = true): Promise<{ a: Half; b: Half; tell: () => void }> {
   const a = new Half();
   const b = new Half();
   a.join(b);
@@ -109,8 +109,9 @@ export async function twoDaemons(reachable: "a" | "b"): Promise<{ a: Half; b: Ha
   agree(a, b);
   const [server, dialler] = reachable === "a" ? [a, b] : [b, a];
   server.link.setDirect(false, []);
-  dialler.link.setDirect(true, [{ host: "127.0.0.1", port: server.port }]);
-  return { a, b };
+  const tell = (): void => dialler.link.setDirect(true, [{ host: "127.0.0.1", port: server.port }]);
+  if (isTold) tell();
+  return { a, b, tell };
 }
 
 /** A TCP service on loopback. */

@@ -34,8 +34,8 @@ enum datagram_drop {
 };
 
 /*
- * What others may read of a cell while it lives, without a lock. All are 0 when the cell is added; bytes when two sources meet,
- * too.
+ * What others may read of a cell while it lives, without a lock. All are 0 when
+ * the cell is added; bytes when two sources meet, too.
  */
 struct datagram_counters {
 	_Atomic double bytes[2];	/* sent on, from side 0, from side 1 */

@@ -33,7 +33,6 @@
 /* One direction moves so many chunks before others get their turn. */
 #define CHUNKS_PER_TURN 16
 #define EVENTS 256
-#define NO_WAIT (-1.0)
 /* Above the rate, it is asked again after this: there may be another rate. */
 #define MOST_WAIT_MS 1000.0
 
@@ -80,7 +79,7 @@ struct join {
 	bool is_over;
 	/* Set by any thread: the worker is to reset it. */
 	atomic_bool is_told;
-	/* Above the rate until then; NO_WAIT: not. */
+	/* Above the rate until then. */
 	double wait_until_ms;
 	/* In the worker's list of those that have something to do, or not. */
 	bool is_queued;

@@ -342,7 +342,7 @@ export class Relay {
 
   async #openDataPath(splicer: SocketSplicer): Promise<OpenedDataPath> {
     const { config, logger, dataPath: make } = this.#options;
-    const { driver, addresses: bind, ports, udp_idle_seconds } = config.data_path;
+    const { driver, addresses: bind, ports, ebpf_splices: mostSplices, udp_idle_seconds } = config.data_path;
     const open: OpenOptions = {
       ports,
       udpIdleMs: udp_idle_seconds * 1000,
@@ -352,7 +352,7 @@ export class Relay {
         else if (event.event === "closed" && event.splice !== undefined) logger.debug(event, "splice closed");
       },
     };
-    if (!make) return openDataPath({ driver, logger, splicer, bind }, open);
+    if (!make) return openDataPath({ driver, logger, splicer, bind, mostSplices }, open);
     const dataPath = make(splicer);
     return { dataPath, capabilities: await dataPath.open(open), reason: "this process brought its own" };
   }

@@ -8,11 +8,15 @@ import { Traffic } from "./fixtures/traffic.ts";
 const WORKS_AGAIN_MS = 10_000;
 
 describe.concurrent("where one of the two has a public address", () => {
-  it.each(["provider", "subscriber"] as const)(
+  it.for(["provider", "subscriber"] as const)(
     "the %s, the other one connects to it, and no IST is used",
-    async (who) => {
+    async (who, { onTestFailed }) => {
       await using lab = await Lab.create();
       const { deployment, atHome, inPublic } = await oneInPublic(lab);
+      onTestFailed(() => {
+        for (const { user, program } of [atHome, inPublic])
+          console.log(`${user}'s daemon:\n${program.output.lastLines(100)}`);
+      });
       const [provider, subscriber] = who === "provider" ? [inPublic, atHome] : [atHome, inPublic];
 
       const port = await use(provider, subscriber);

@@ -20,6 +20,8 @@ const WAIT_MS = 40_000;
 const SET_UP_MS = 20_000;
 /** More than what hosts say to each other anyhow, less than an echo's bytes. */
 const SECOND_BYTES = 256 * 1024;
+/** What nobody else on this host asks for. */
+const MOST_SPLICES = 3001;
 const NO_MODULE = "the kernel's data path cannot be used: the module ist_splice is not loaded";
 const user = { uid: ORDINARY_UID };
 
@@ -37,7 +39,7 @@ beforeAll(async () => {
     isb,
     ists: [relay],
     istFlags: ["--data-path", "auto"],
-    env: { ISTHMUS_IST_LOAD_SECONDS: "0.5" },
+    env: { ISTHMUS_IST_LOAD_SECONDS: "0.5", ISTHMUS_IST_DATA_PATH_EBPF_SPLICES: String(MOST_SPLICES) },
   });
   pairs = await RelayedPairs.start(lab, deployment, WAIT_MS);
 });
@@ -49,6 +51,11 @@ afterAll(async () => {
 it("is what auto chooses on a host without the module, and the IST says so", async () => {
   expect(await deployment.ist.status()).toContain(`data path  ebpf: ${NO_MODULE}\n`);
   expect(await deployment.ist.metrics()).toContain(`isthmus_ist_data_path_info{driver="ebpf",why="${NO_MODULE}"} 1\n`);
+});
+
+it("makes room for as many splices as the IST's configuration says", async () => {
+  const maps = JSON.parse(await relay.read("bpftool", ["-j", "map", "show", "name", "ist_splices"])) as unknown;
+  expect([maps].flat()).toContainEqual(expect.objectContaining({ max_entries: MOST_SPLICES }));
 });
 
 const cellBytes = () => deployment.ist.metric('isthmus_ist_bytes_total{at="cell"}');

@@ -172,7 +172,7 @@ export class LegStream {
     };
   }
 
-  /** Nothing more passes here: leaves nothing of its secrets. */
+  /** Nothing more passes here: the present secrets are wiped. */
   handedOver(): void {
     this.#sendSecret?.fill(0);
     this.#receiveSecret?.fill(0);

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import {
+  type Pump,
   type PumpAccount,
   type PumpEnd,
   type PumpJoin,
@@ -102,7 +103,7 @@ function handOver(
   onEnded: (end: PumpEnd) => void,
   sealed: HandedLeg | undefined,
 ): PumpJoin | undefined {
-  const pump = thePump();
+  const pump = startedPump();
   if (!pump || sockets.some(({ destroyed, writableLength }) => destroyed || writableLength > 0)) return undefined;
   // What Node takes out of a socket here it reports as well.
   for (const socket of sockets) handedOver.add(socket);
@@ -129,6 +130,15 @@ function handOver(
     }
   });
   return join;
+}
+
+/** The threads of the pump are started when the first connection asks for it, and may find no descriptor then. */
+function startedPump(): Pump | undefined {
+  try {
+    return thePump();
+  } catch {
+    return undefined;
+  }
 }
 
 function isSendingFin({ destroyed, writableEnded, writableFinished, writableLength }: Socket): boolean {

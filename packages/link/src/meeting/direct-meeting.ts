@@ -14,6 +14,8 @@ const MOST_UNPROVED = 8;
 /** Legs that fail in a row, though the control connection stands, before other places are used for so long. */
 const LEG_FAILURES = 2;
 const AVOID_MS = 30_000;
+/** The peer is told to dial when this side is told that it will: it gets so long before another place is asked for. */
+const EXPECT_MS = 1000;
 
 export interface DirectMeetingOptions {
   /** Whether this side dials (the peer is the reachable one). */
@@ -44,12 +46,15 @@ export class DirectMeeting {
   #address = 0;
   #legFailures = 0;
   #avoidUntil = 0;
+  /** Runs while the peer's first connection may be on its way. */
+  #expecting: NodeJS.Timeout | undefined;
   #closed = false;
   /** The peer could not be reached since the last success. */
   failed = false;
 
   constructor(options: DirectMeetingOptions) {
     this.#options = options;
+    if (!this.isDialler) this.#expecting = setTimeout(() => this.#expectNoMore(), EXPECT_MS);
   }
 
   get isDialler(): boolean {
@@ -68,6 +73,11 @@ export class DirectMeeting {
   get isUsable(): boolean {
     if (this.#closed || performance.now() < this.#avoidUntil) return false;
     return this.isUp || (this.isDialler && !this.failed);
+  }
+
+  /** Whether the peer is about to dial: whoever needs a place to meet is told by `changed` when it has, or when it has not. */
+  get isExpected(): boolean {
+    return this.#expecting !== undefined;
   }
 
   /** The peer's leg port. */
@@ -101,6 +111,7 @@ export class DirectMeeting {
     if (!this.#forgetUnproved(connection)) return;
     const older = this.#control;
     this.#control = connection;
+    this.#stopExpecting();
     older?.close();
     this.failed = false;
     this.#redialMs = REDIAL_FIRST_MS;
@@ -124,6 +135,7 @@ export class DirectMeeting {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#redial);
+    this.#stopExpecting();
     this.#dialling?.destroy();
     this.#control?.close();
     this.#control = undefined;
@@ -131,6 +143,16 @@ export class DirectMeeting {
       this.#forgetUnproved(connection);
       connection.close();
     }
+  }
+
+  #stopExpecting(): void {
+    clearTimeout(this.#expecting);
+    this.#expecting = undefined;
+  }
+
+  #expectNoMore(): void {
+    this.#stopExpecting();
+    this.#options.changed();
   }
 
   #dial(): void {

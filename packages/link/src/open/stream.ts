@@ -292,8 +292,8 @@ export abstract class Stream {
   }
 
   /**
-   * From here on the bytes need nobody to look at them, but for their seals. While something waits to be written there will
-   * be another occasion.
+   * From here on the bytes need nobody to look at them, but for their seals. While something waits to be written it is tried
+   * again when that has drained; of little nobody is told, and such a connection stays here.
    */
   #joinEndpoints(): void {
     const { leg } = this;
