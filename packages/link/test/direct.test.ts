@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { cannotForge, sendFromPortZero } from "@isthmus/datapath/testing";
 import { encodeProbe } from "@isthmus/protocol";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { type Half, localPair, serve, twoDaemons } from "./two-daemons.ts";
+import { beginToAgree, type Half, localPair, serve, twoDaemons, twoStrangers } from "./two-daemons.ts";
 
 const SUBSCRIPTION = Buffer.alloc(16, 5).toString("base64url");
 
@@ -54,6 +54,22 @@ describe("a stream that comes before the peer has dialled", () => {
     tell();
     expect((await readAll(client)).toString()).toBe("hello");
     expect(a.needsAllocation).toBe(0);
+  });
+
+  it("waits, too, where the peer was told to dial before this side had the keys", async () => {
+    const [a, b] = await twoStrangers();
+    const { server, address } = await serve(echo);
+    b.target = address;
+    cleanups.push(() => [a, b, server].forEach((one) => void one.close()));
+    const finish = beginToAgree(a, b);
+    b.link.setDirect(true, [{ host: "127.0.0.1", port: a.port }]);
+    await vi.waitFor(() => expect(a.counted.get("leg-refused")).toBeGreaterThan(0));
+    finish();
+    a.link.setDirect(false, []);
+    const client = await open(a);
+    client.end("hello");
+    expect((await readAll(client)).toString()).toBe("hello");
+    expect([a.needsAllocation, b.needsAllocation]).toEqual([0, 0]);
   });
 
   it("asks for another place when the peer does not dial", async () => {

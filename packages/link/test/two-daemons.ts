@@ -91,21 +91,30 @@ let requests = 0;
 
 /** A handshake as it would run through the ISB: `a` subscribes, `b` provides. */
 export function agree(a: Half, b: Half): void {
+  beginToAgree(a, b)();
+}
+
+/** `b` has the keys. @returns gives them to `a` */
+export function beginToAgree(a: Half, b: Half): () => void {
   const shared = { requestId: `request-${requests++}`, subject: "web@bob" };
   const initiator = new Initiator({ identity: a.identity, staticKey: a.staticKey, ...shared });
   const answer = respond({ identity: b.identity, staticKey: b.staticKey, ...shared }, initiator.message, Date.now());
   b.link.addGeneration(answer.generation);
-  a.link.addGeneration(initiator.finish(answer.message, Date.now()).generation);
+  return () => a.link.addGeneration(initiator.finish(answer.message, Date.now()).generation);
+}
+
+/** Two daemons without common keys, each with a leg port. */
+export async function twoStrangers(): Promise<[Half, Half]> {
+  const [a, b] = [new Half(), new Half()];
+  a.join(b);
+  b.join(a);
+  for (const half of [a, b]) half.port = await half.legPort.listen(0);
+  return [a, b];
 }
 
 /** Two daemons with common keys; `reachable` has a leg port that the other one dials, later where it is not told yet. */
 export async function twoDaemons(reachable: "a" | "b", isTold = true): Promise<{ a: Half; b: Half; tell: () => void }> {
-  const a = new Half();
-  const b = new Half();
-  a.join(b);
-  b.join(a);
-  a.port = await a.legPort.listen(0);
-  b.port = await b.legPort.listen(0);
+  const [a, b] = await twoStrangers();
   agree(a, b);
   const [server, dialler] = reachable === "a" ? [a, b] : [b, a];
   server.link.setDirect(false, []);

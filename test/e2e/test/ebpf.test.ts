@@ -39,7 +39,7 @@ beforeAll(async () => {
     isb,
     ists: [relay],
     istFlags: ["--data-path", "auto"],
-    env: { ISTHMUS_IST_LOAD_SECONDS: "0.5", ISTHMUS_IST_DATA_PATH_EBPF_SPLICES: String(MOST_SPLICES) },
+    env: { ISTHMUS_IST_LOAD_SECONDS: "0.5", ISTHMUS_IST_DATA_PATH__EBPF_SPLICES: String(MOST_SPLICES) },
   });
   pairs = await RelayedPairs.start(lab, deployment, WAIT_MS);
 });

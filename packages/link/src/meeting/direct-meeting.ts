@@ -14,8 +14,9 @@ const MOST_UNPROVED = 8;
 /** Legs that fail in a row, though the control connection stands, before other places are used for so long. */
 const LEG_FAILURES = 2;
 const AVOID_MS = 30_000;
-/** The peer is told to dial when this side is told that it will: it gets so long before another place is asked for. */
+/** Both sides are told at the same time, and one may hear of it first: so long no other place is asked for. */
 const EXPECT_MS = 1000;
+const EXPECTING_REDIAL_MS = 50;
 
 export interface DirectMeetingOptions {
   /** Whether this side dials (the peer is the reachable one). */
@@ -46,7 +47,7 @@ export class DirectMeeting {
   #address = 0;
   #legFailures = 0;
   #avoidUntil = 0;
-  /** Runs while the peer's first connection may be on its way. */
+  /** Runs while the first connection may be on its way. */
   #expecting: NodeJS.Timeout | undefined;
   #closed = false;
   /** The peer could not be reached since the last success. */
@@ -54,7 +55,7 @@ export class DirectMeeting {
 
   constructor(options: DirectMeetingOptions) {
     this.#options = options;
-    if (!this.isDialler) this.#expecting = setTimeout(() => this.#expectNoMore(), EXPECT_MS);
+    this.#expecting = setTimeout(() => this.#expectNoMore(), EXPECT_MS);
   }
 
   get isDialler(): boolean {
@@ -77,7 +78,7 @@ export class DirectMeeting {
 
   /** Whether the peer is about to dial: whoever needs a place to meet is told by `changed` when it has, or when it has not. */
   get isExpected(): boolean {
-    return this.#expecting !== undefined;
+    return !this.isDialler && this.#expecting !== undefined;
   }
 
   /** The peer's leg port. */
@@ -152,7 +153,8 @@ export class DirectMeeting {
 
   #expectNoMore(): void {
     this.#stopExpecting();
-    this.#options.changed();
+    // A dialler goes on, and says so when that fails.
+    if (!this.isDialler) this.#options.changed();
   }
 
   #dial(): void {
@@ -182,6 +184,12 @@ export class DirectMeeting {
   #dialFailed(): void {
     if (this.#closed) return;
     this.#address++;
+    if (this.#expecting) {
+      // Without the keys the peer's leg port refuses.
+      clearTimeout(this.#redial);
+      this.#redial = setTimeout(() => this.start(), EXPECTING_REDIAL_MS);
+      return;
+    }
     if (!this.isUp) this.failed = true;
     this.#options.changed();
     if (this.#closed) return;
