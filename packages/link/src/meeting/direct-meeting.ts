@@ -28,7 +28,7 @@ export interface DirectMeetingOptions {
   frame: (frame: Buffer, connection: ControlConnection) => void;
   /** Seals a ping for a connection that stands but is not proved. */
   ping: (connection: ControlConnection) => void;
-  /** The control connection is proved, or gone, or could not be made. */
+  /** The control connection is proved, or gone, or could not be made, or did not come in time. */
   changed: () => void;
 }
 
