@@ -111,14 +111,9 @@ export const relayConfig = z.object({
             "Pure Splices, whose ports pass unchanged: where the data path can and a side's NAT keeps its ports (auto), or " +
             "never (off)",
         }),
-      ebpf_splices: z
-        .int()
-        .min(1024)
-        .max(8_388_608)
-        .default(524_288)
-        .meta({
-          description: "room for splices in the tables of the BPF programs; those taken over stay as large as they are",
-        }),
+      ebpf_splices: z.int().min(1024).max(8_388_608).default(524_288).meta({
+        description: "room for splices in the tables of the BPF programs; those taken over stay as large as they are",
+      }),
       udp_idle_seconds: seconds
         .default(60)
         .meta({ description: "a UDP splice on which nothing moves this long is forgotten" }),
