@@ -27,15 +27,13 @@ import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translat
 import { endOf, HANDSHAKE, type HandshakeTimes, nextSynAck } from "./ageing.ts";
 import { now } from "./clock.ts";
 import { Deadlines } from "./deadlines.ts";
-import { FILTER_PRIORITY, type Interface, Interfaces, LOCK, type Route } from "./interfaces.ts";
+import { FILTER_PRIORITY, type Interface, Interfaces, LOCK, LOOPBACK, ownProgram, type Route } from "./interfaces.ts";
 import { type LiveSplice, LiveSplices } from "./live-splices.ts";
 import { checkPrivileges } from "./privileges.ts";
 import { Resets } from "./resets.ts";
 import { type AllocationSettings, type HalfNews, SpliceMaps, type SpliceNews } from "./splice-maps.ts";
 import type { StoredSplice } from "./stored-splice.ts";
 
-/** Always there, so that the maps of its filter outlive this process and all other interfaces. */
-const LOOPBACK: Interface = { index: 1, name: "lo" };
 /** How exactly time-outs are kept. */
 const TICK_MS = 20;
 /** Splices of which one turn of the loop takes care, when there are very many. */
@@ -400,7 +398,7 @@ export class EbpfDataPath implements DataPath {
     const filters = await this.#interfaces.filters(each);
     return {
       foreign: filters.some(({ priority }) => priority !== FILTER_PRIORITY),
-      programId: filters.find(({ priority, programId }) => priority === FILTER_PRIORITY && programId)?.programId,
+      programId: ownProgram(filters),
     };
   }
 

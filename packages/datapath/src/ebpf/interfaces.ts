@@ -53,11 +53,19 @@ export interface Interface {
   readonly name: string;
 }
 
+/** Always there, so that the maps of its filter outlive this process and all other interfaces. */
+export const LOOPBACK: Interface = { index: 1, name: "lo" };
+
 /** A filter of an interface's incoming packets. */
 export interface Filter {
   readonly priority: number;
   /** Of a BPF program. */
   readonly programId?: number;
+}
+
+/** The program of our filter among those of an interface. */
+export function ownProgram(filters: readonly Filter[]): number | undefined {
+  return filters.find(({ priority, programId }) => priority === FILTER_PRIORITY && programId)?.programId;
 }
 
 /** How packets get to an address. */

@@ -1,11 +1,10 @@
-import { type Shape, SpliceObject } from "@isthmus/native/bpf";
+import type { Shape, SpliceObject } from "@isthmus/native/bpf";
 import { NS_PER_MS, now } from "../ebpf/clock.ts";
-import { FILTER_PRIORITY, Interfaces } from "../ebpf/interfaces.ts";
+import { attachedObject } from "./attached-object.ts";
 
 /** Entries that are written at once. */
 const AT_ONCE = 4096;
 const ONLY = new Uint8Array(4);
-const LOOPBACK = { index: 1, name: "lo" };
 const SIDES = [0, 1] as const;
 /** Addresses of the copies begin with this byte, and with those behind it. */
 const FIRST_BYTE = 10;
@@ -40,15 +39,7 @@ export class CrowdedTable {
 
   /** The table of the programs that are attached to the loopback device; it has a splice over IPv4. @throws Error */
   static async find(): Promise<CrowdedTable> {
-    const interfaces = new Interfaces(() => undefined);
-    try {
-      const filters = await interfaces.filters(LOOPBACK);
-      const id = filters.find(({ priority, programId }) => priority === FILTER_PRIORITY && programId)?.programId;
-      if (!id) throw new Error("the BPF data path is not attached");
-      return new CrowdedTable(new SpliceObject(id));
-    } finally {
-      interfaces.close();
-    }
+    return new CrowdedTable(await attachedObject());
   }
 
   /** Makes copies, up to half a million in all. @param idleMs for how long nothing came on them. @throws BpfError */

@@ -1,9 +1,8 @@
 import { createInterface } from "node:readline";
-import { SpliceObject } from "@isthmus/native/bpf";
 import { silentLogger } from "@isthmus/service";
-import { FILTER_PRIORITY, Interfaces } from "../../src/ebpf/interfaces.ts";
 import { SpliceMaps } from "../../src/ebpf/splice-maps.ts";
 import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath } from "../../src/index.ts";
+import { attachedObject } from "../../src/testing/attached-object.ts";
 
 /** What the process is asked, a line of JSON each, and answers, a line each. */
 export type Request =
@@ -18,19 +17,11 @@ export type Request =
 let dataPath: EbpfDataPath | undefined;
 let maps: SpliceMaps | undefined;
 
-async function attachedMaps(): Promise<SpliceMaps> {
-  const interfaces = new Interfaces(() => undefined);
-  const filters = await interfaces.filters({ index: 1, name: "lo" });
-  interfaces.close();
-  const ours = filters.find(({ priority, programId }) => priority === FILTER_PRIORITY && programId);
-  return new SpliceMaps(new SpliceObject(ours!.programId!));
-}
-
 async function answer(request: Request): Promise<unknown> {
   if (request.call === "open") {
     dataPath = new EbpfDataPath({ logger: silentLogger(), handshake: request.handshake });
     await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: () => undefined });
-    maps = await attachedMaps();
+    maps = new SpliceMaps(await attachedObject());
     return null;
   }
   if (!dataPath || !maps) throw new Error("the data path is not open");
