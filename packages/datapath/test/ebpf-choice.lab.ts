@@ -1,10 +1,9 @@
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { sourcePrefix } from "@isthmus/protocol";
 import { silentLogger } from "@isthmus/service";
 import { afterEach, beforeEach, expect, it, onTestFinished } from "vitest";
 import { DEFAULT_PORTS, type Driver, openDataPath, SocketSplicer } from "../src/index.ts";
-import { loopbackHosts } from "../src/testing.ts";
+import { SPEC } from "./one-cell.ts";
 
 const NO_MODULE = "the kernel's data path cannot be used: the module ist_splice is not loaded";
 const PROGRAMS = "the BPF data path cannot be used: ";
@@ -133,14 +132,8 @@ it("auto is refused beside another IST, whose programs stay", async () => {
 });
 
 it("user space takes off what an IST left behind: it would take the packets of cells", async () => {
-  const { sides } = loopbackHosts();
   const { dataPath } = await choose();
-  await dataPath.allocate({
-    allocation: "00000000000000a1",
-    cells: [{ cell: 0 }],
-    sources: [[sourcePrefix(sides[0].address)], [sourcePrefix(sides[1].address)]],
-    limits: { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 10_000 },
-  });
+  await dataPath.allocate(SPEC);
   await dataPath.close();
   expect(filters()).toContain("ist_splice");
   await choose("userspace");

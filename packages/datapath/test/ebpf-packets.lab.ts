@@ -5,11 +5,13 @@ import { once } from "node:events";
 import { sourcePrefix } from "@isthmus/protocol";
 import { silentLogger } from "@isthmus/service";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
-import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath, type FanoutCell } from "../src/index.ts";
-import { EventLog, loopbackHosts, TestDatagrams, type TestHost } from "../src/testing.ts";
+import { EbpfDataPath, type FanoutCell } from "../src/index.ts";
+import { TestDatagrams, type TestHost } from "../src/testing.ts";
+import { hosts, oneCell, SPEC } from "./one-cell.ts";
+import { opened } from "./opened.ts";
 
 /** What passes on a device as narrow as Ethernet. */
-const { sides, sides6 } = loopbackHosts();
+const { sides, sides6 } = hosts;
 const SECOND6 = "fd00::3";
 /** With addresses of their own: fragments are told apart by nothing else. */
 const apart6: readonly [TestHost, TestHost] = [
@@ -20,7 +22,6 @@ const apart6: readonly [TestHost, TestHost] = [
     bind: () => bound("udp6", SECOND6),
   },
 ];
-const LIMITS = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 10_000 };
 
 async function bound(type: SocketType, address: string): Promise<Socket> {
   const socket = createSocket(type);
@@ -40,27 +41,18 @@ afterAll(() => {
   execFileSync("tc", ["qdisc", "del", "dev", "lo", "clsact"]);
 });
 
-async function opened(): Promise<{ dataPath: EbpfDataPath; events: EventLog }> {
-  const events = new EventLog();
-  const dataPath = new EbpfDataPath({ logger: silentLogger() });
-  await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
-  onTestFinished(() => dataPath.close());
-  return { dataPath, events };
-}
-
-function spec(allocation: string, hosts: readonly [TestHost, TestHost]): AllocationSpec {
-  const [a, b] = hosts.map(({ address }) => [sourcePrefix(address)]) as [string[], string[]];
-  return { allocation, cells: [{ cell: 0 }], sources: [a, b], limits: LIMITS };
+function start() {
+  return opened(new EbpfDataPath({ logger: silentLogger() }));
 }
 
 it.each([
   ["IPv4", sides],
   ["IPv6", apart6],
-] as const)("datagrams that come in fragments leave in fragments, and arrive whole, over %s", async (name, hosts) => {
-  const { dataPath, events } = await opened();
+] as const)("datagrams that come in fragments leave in fragments, and arrive whole, over %s", async (name, ends) => {
+  const { dataPath, events } = await start();
   const allocation = name === "IPv4" ? "00000000000000f4" : "00000000000000f6";
-  const [cell] = await dataPath.allocate(spec(allocation, hosts));
-  const [a, b] = await Promise.all(hosts.map((host) => TestDatagrams.on(host)));
+  const [cell] = await dataPath.allocate(oneCell(ends, allocation));
+  const [a, b] = await Promise.all(ends.map((host) => TestDatagrams.on(host)));
   onTestFinished(() => [a!, b!].forEach((socket) => void socket.close()));
   await a!.send(cell!.ports[0], "hello");
   await events.next({ event: "half" });
@@ -97,13 +89,13 @@ describe("a fan-out", () => {
 
   /** A fan-out with its source, which has sent one datagram. */
   async function started(fanout: FanoutCell, receivers: readonly TestHost[]) {
-    const { dataPath, events } = await opened();
+    const { dataPath, events } = await start();
     const prefixes = receivers.map(({ address }) => sourcePrefix(address));
     const [cell] = await dataPath.allocate({
       allocation: ALLOCATION,
       cells: [{ cell: 0, fanout }],
       sources: [[sourcePrefix(SOURCE)], prefixes],
-      limits: LIMITS,
+      limits: SPEC.limits,
     });
     const { ports } = cell!;
     onTestFinished(() => dataPath.release(ALLOCATION, "released"));
@@ -165,8 +157,8 @@ function synsAgain(): number {
 }
 
 it("a SYN-ACK that is lost is sent again before anybody asks for it", async () => {
-  const { dataPath, events } = await opened();
-  const [cell] = await dataPath.allocate(spec("00000000000000aa", sides));
+  const { dataPath, events } = await start();
+  const [cell] = await dataPath.allocate(oneCell(sides, "00000000000000aa"));
   // Takes away the first one to each side.
   const rule = (port: number) =>
     `tcp sport ${port} tcp flags & (syn | ack) == (syn | ack) limit rate 1/hour burst 1 packets counter drop`;
@@ -187,6 +179,6 @@ it("a SYN-ACK that is lost is sent again before anybody asks for it", async () =
 });
 
 it("nobody else may use it at the same time", async () => {
-  await opened();
-  await expect(opened()).rejects.toThrow("another IST uses the BPF data path (it holds the lock 'isthmus-ist-ebpf')");
+  await start();
+  await expect(start()).rejects.toThrow("another IST uses the BPF data path (it holds the lock 'isthmus-ist-ebpf')");
 });

@@ -1,39 +1,22 @@
 import { execFileSync } from "node:child_process";
 import { sourcePrefix } from "@isthmus/protocol";
 import { silentLogger } from "@isthmus/service";
-import { afterEach, expect, it, onTestFinished, vi } from "vitest";
-import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath } from "../src/index.ts";
-import { EventLog, loopbackHosts, type TestLeg, talk } from "../src/testing.ts";
-
-const { sides, stranger } = loopbackHosts();
-const ALLOCATION = "00000000000000a1";
-const SPEC: AllocationSpec = {
-  allocation: ALLOCATION,
-  cells: [{ cell: 0 }],
-  sources: [[sourcePrefix(sides[0].address)], [sourcePrefix(sides[1].address)]],
-  limits: { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 10_000 },
-};
+import { afterEach, expect, it, vi } from "vitest";
+import { EbpfDataPath } from "../src/index.ts";
+import { type TestLeg, talk } from "../src/testing.ts";
+import { ALLOCATION, hosts, SPEC } from "./one-cell.ts";
+import { connect, opened } from "./opened.ts";
 
 afterEach(() => {
   execFileSync("tc", ["qdisc", "del", "dev", "lo", "clsact"]);
 });
 
-async function opened(): Promise<{ dataPath: EbpfDataPath; events: EventLog }> {
-  const events = new EventLog();
-  const dataPath = new EbpfDataPath({ logger: silentLogger() });
-  await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
-  onTestFinished(() => dataPath.close());
-  return { dataPath, events };
-}
-
-function connect(side: 0 | 1, port: number): TestLeg {
-  const leg = sides[side].connect(port);
-  onTestFinished(() => void leg.socket.destroy());
-  return leg;
+function start() {
+  return opened(new EbpfDataPath({ logger: silentLogger() }));
 }
 
 it("cells, sources and splices go on when the driver is closed, and the next one takes them over", async () => {
-  const first = await opened();
+  const first = await start();
   const [cell] = await first.dataPath.allocate(SPEC);
   const { ports } = cell!;
   const spliced: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
@@ -43,7 +26,7 @@ it("cells, sources and splices go on when the driver is closed, and the next one
   const other: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
   await talk(other, "met without anybody");
 
-  const { dataPath, events } = await opened();
+  const { dataPath, events } = await start();
   const [allocation] = await dataPath.dump();
   expect(allocation).toMatchObject({ allocation: ALLOCATION, cells: [{ cell: 0, ports }] });
   expect(allocation!.splices).toHaveLength(2);
@@ -56,7 +39,7 @@ it("cells, sources and splices go on when the driver is closed, and the next one
   expect(grown[0]).toEqual({ cell: 0, ports });
   await talk([connect(0, grown[1]!.ports[0]), connect(1, grown[1]!.ports[1])], "at a new cell");
 
-  const moved = [[sourcePrefix(stranger.address)], [sourcePrefix(sides[1].address)]] as const;
+  const moved = [[sourcePrefix(hosts.stranger.address)], [sourcePrefix(hosts.sides[1].address)]] as const;
   await dataPath.update(ALLOCATION, { sources: moved });
   connect(0, ports[0]);
   await vi.waitFor(async () => expect((await dataPath.stats()).dropped.stranger).toBeGreaterThan(0), 10_000);
@@ -66,13 +49,13 @@ it("cells, sources and splices go on when the driver is closed, and the next one
 });
 
 it("pure cells are taken over as they were made, whatever they have learned meanwhile", async () => {
-  const first = await opened();
+  const first = await start();
   const pure = [{}, { learns: 0 }, { learns: 1 }] as const;
   const cells = await first.dataPath.allocate({ ...SPEC, cells: pure.map((kind, cell) => ({ cell, pure: kind })) });
   for (const cell of [1, 2]) await first.dataPath.learn(ALLOCATION, cell, 40_000 + cell);
   await first.dataPath.close();
 
-  const { dataPath } = await opened();
+  const { dataPath } = await start();
   expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells, splices: [] }]);
   await dataPath.learn(ALLOCATION, 1, 40_003);
   const more = await dataPath.update(ALLOCATION, { cells: [0, 1, 3].map((cell) => ({ cell })) });

@@ -1,46 +1,25 @@
 import { execFileSync } from "node:child_process";
-import { sourcePrefix } from "@isthmus/protocol";
 import { silentLogger } from "@isthmus/service";
 import { afterEach, expect, it, onTestFinished, vi } from "vitest";
-import { type AllocationSpec, DEFAULT_PORTS, EbpfDataPath } from "../src/index.ts";
-import { CrowdedTable, EventLog, loopbackHosts, TestDatagrams, type TestLeg, talk } from "../src/testing.ts";
+import { EbpfDataPath } from "../src/index.ts";
+import { CrowdedTable, TestDatagrams, type TestLeg, talk } from "../src/testing.ts";
+import { ALLOCATION, hosts, SPEC } from "./one-cell.ts";
+import { connect, opened } from "./opened.ts";
 
 /** Of the flow table: two for each splice. */
 const ENTRIES = process.env.ISTHMUS_FULL === "1" ? 1_000_000 : 100_000;
 const SPLICES = ENTRIES / 2;
 const IDLE_MS = 30_000;
 const FLUSH_MS = 5000;
-const { sides } = loopbackHosts();
-const ALLOCATION = "00000000000000a1";
-const SPEC: AllocationSpec = {
-  allocation: ALLOCATION,
-  cells: [{ cell: 0 }],
-  sources: [[sourcePrefix(sides[0].address)], [sourcePrefix(sides[1].address)]],
-  limits: { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 10_000 },
-};
 
 afterEach(() => {
   execFileSync("tc", ["qdisc", "del", "dev", "lo", "clsact"]);
 });
 
-async function opened(mostSplices?: number): Promise<{ dataPath: EbpfDataPath; events: EventLog }> {
-  const events = new EventLog();
+/** Of half a million ends none is waited for. */
+function start(mostSplices?: number) {
   const dataPath = new EbpfDataPath({ logger: silentLogger(), ...(mostSplices ? { mostSplices } : {}) });
-  await dataPath.open({
-    ports: DEFAULT_PORTS,
-    udpIdleMs: 60_000,
-    onEvent: (event) => {
-      if (event.event !== "closed") events.add(event);
-    },
-  });
-  onTestFinished(() => dataPath.close());
-  return { dataPath, events };
-}
-
-function connect(side: 0 | 1, port: number): TestLeg {
-  const leg = sides[side].connect(port);
-  onTestFinished(() => void leg.socket.destroy());
-  return leg;
+  return opened(dataPath, ({ event }) => event !== "closed");
 }
 
 /** How long something took, in milliseconds, and how often the loop came round meanwhile. */
@@ -54,7 +33,7 @@ async function timed(work: Promise<unknown>): Promise<{ ms: number; turns: numbe
 }
 
 it(`holds ${ENTRIES} entries: others meet among them, and they are taken over, told of, aged and flushed`, async () => {
-  const first = await opened();
+  const first = await start();
   const [cell] = await first.dataPath.allocate(SPEC);
   const { ports } = cell!;
   const early: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
@@ -65,7 +44,7 @@ it(`holds ${ENTRIES} entries: others meet among them, and they are taken over, t
   crowd.grow(SPLICES - 1, IDLE_MS + 30_000);
   expect(crowd.entries).toBe(ENTRIES);
 
-  const second = await opened();
+  const second = await start();
   expect((await second.dataPath.stats()).splices).toBe(SPLICES);
   await talk(early, "still there");
   const late: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
@@ -92,7 +71,7 @@ it(`holds ${ENTRIES} entries: others meet among them, and they are taken over, t
   crowd.grow(SPLICES - 2);
   for (const copy of [0, 1, 1000]) crowd.pass(SPLICES - 1 + copy);
   expect(crowd.entries).toBe(ENTRIES);
-  const { dataPath } = await opened();
+  const { dataPath } = await start();
   const flushed = await timed(dataPath.release(ALLOCATION, "released"));
   expect(flushed.ms).toBeLessThan(FLUSH_MS);
   expect(flushed.turns).toBeGreaterThan(SPLICES / 10_000);
@@ -103,7 +82,7 @@ it(`holds ${ENTRIES} entries: others meet among them, and they are taken over, t
 }, 300_000);
 
 it("has an end, at which others are refused and counted, and has room again behind it", async () => {
-  const { dataPath, events } = await opened(2);
+  const { dataPath, events } = await start(2);
   const [cell] = await dataPath.allocate(SPEC);
   const { ports } = cell!;
   const met: [TestLeg, TestLeg][] = [];
@@ -114,7 +93,7 @@ it("has an end, at which others are refused and counted, and has room again behi
   connect(0, ports[0]);
   connect(1, ports[1]);
   await vi.waitFor(async () => expect((await dataPath.stats()).closed["ist-full"]).toBeGreaterThan(0), 10_000);
-  const [a, b] = await Promise.all(sides.map((side) => TestDatagrams.on(side)));
+  const [a, b] = await Promise.all(hosts.sides.map((side) => TestDatagrams.on(side)));
   onTestFinished(() => [a!, b!].forEach((socket) => void socket.close()));
   await a!.send(ports[0], "one");
   await events.next({ event: "half", proto: "udp" });

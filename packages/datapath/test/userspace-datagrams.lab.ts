@@ -1,43 +1,23 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { type DatagramCell, theDatagramRelay } from "@isthmus/native/datagrams";
-import { sourcePrefix } from "@isthmus/protocol";
-import { silentLogger } from "@isthmus/service";
 import { expect, it, onTestFinished, vi } from "vitest";
-import { DEFAULT_PORTS, UserspaceDataPath } from "../src/index.ts";
-import { EventLog, loopbackHosts, TestDatagrams } from "../src/testing.ts";
-import { NO_LIMITS } from "./spliced-legs.ts";
-
-const { sides, sides6 } = loopbackHosts();
+import { datagramPair } from "./datagram-pair.ts";
+import { hosts } from "./one-cell.ts";
 
 function setMtu(bytes: number): void {
   execFileSync("ip", ["link", "set", "lo", "mtu", String(bytes)]);
 }
 
 it.each([
-  ["IPv4", sides],
-  ["IPv6", sides6!],
-])("datagrams larger than the path's MTU are fragmented, others go by segments, over %s", async (_, hosts) => {
+  ["IPv4", hosts.sides],
+  ["IPv6", hosts.sides6!],
+])("datagrams larger than the path's MTU are fragmented, others go by segments, over %s", async (_, sides) => {
   setMtu(1500);
   onTestFinished(() => setMtu(65_536));
   const added = vi.spyOn(theDatagramRelay()!, "add");
   onTestFinished(() => added.mockRestore());
-  const dataPath = new UserspaceDataPath({ logger: silentLogger() });
-  const events = new EventLog();
-  await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
-  onTestFinished(() => dataPath.close());
-  const [cell] = await dataPath.allocate({
-    allocation: "00000000000000a1",
-    cells: [{ cell: 0 }],
-    sources: [[sourcePrefix(hosts[0].address)], [sourcePrefix(hosts[1].address)]],
-    limits: NO_LIMITS,
-  });
-  const { ports } = cell!;
-  const [a, b] = [await TestDatagrams.on(hosts[0]), await TestDatagrams.on(hosts[1])];
-  onTestFinished(() => {
-    a.close();
-    b.close();
-  });
+  const { dataPath, events, ports, a, b } = await datagramPair(sides);
   await a.send(ports[0], "early");
   await events.next({ event: "half" });
   await b.send(ports[1], "hello");

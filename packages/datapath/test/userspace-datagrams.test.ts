@@ -2,12 +2,13 @@ import { randomBytes } from "node:crypto";
 import { type DatagramCell, theDatagramRelay } from "@isthmus/native/datagrams";
 import { sourcePrefix } from "@isthmus/protocol";
 import { silentLogger } from "@isthmus/service";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { type AllocationSpec, DEFAULT_PORTS, SocketSplicer, UserspaceDataPath } from "../src/index.ts";
-import { EventLog, loopbackHosts, TestDatagrams, type TestHost } from "../src/testing.ts";
+import { EventLog, TestDatagrams, type TestHost, type TestHosts } from "../src/testing.ts";
+import { datagramPair } from "./datagram-pair.ts";
+import { ALLOCATION, hosts, oneCell } from "./one-cell.ts";
 import { NO_LIMITS } from "./spliced-legs.ts";
 
-const ALLOCATION = "00000000000000a1";
 /** The largest that UDP over IPv4 carries. */
 const LARGEST = 65_507;
 /** All of one size, some of none, a short one at the end of many; as much at once as any system's socket buffers hold. */
@@ -20,7 +21,7 @@ const BURSTS = [
 ];
 
 const relay = theDatagramRelay();
-const { sides, stranger, sides6 } = loopbackHosts();
+const { sides, stranger, sides6 } = hosts;
 
 describe.each([
   ["in threads of the add-on", () => new SocketSplicer()],
@@ -46,13 +47,8 @@ describe.each([
     vi.restoreAllMocks();
   });
 
-  function spec(cells: number, [a, b]: readonly [TestHost, TestHost] = sides): AllocationSpec {
-    return {
-      allocation: ALLOCATION,
-      cells: Array.from({ length: cells }, (_, cell) => ({ cell })),
-      sources: [[sourcePrefix(a.address)], [sourcePrefix(b.address)]],
-      limits: NO_LIMITS,
-    };
+  function spec(cells: number, pair?: TestHosts["sides"]): AllocationSpec {
+    return { ...oneCell(pair), cells: Array.from({ length: cells }, (_, cell) => ({ cell })), limits: NO_LIMITS };
   }
 
   async function client(host: TestHost): Promise<TestDatagrams> {
@@ -61,7 +57,7 @@ describe.each([
     return socket;
   }
 
-  async function pair(ports: readonly [number, number], [a, b]: readonly [TestHost, TestHost] = sides) {
+  async function pair(ports: readonly [number, number], [a, b]: TestHosts["sides"] = sides) {
     const both = [await client(a), await client(b)] as const;
     await both[0].send(ports[0], "early");
     await events.next({ event: "half", side: 0 });
@@ -75,12 +71,12 @@ describe.each([
     ["IPv4", sides],
     ["IPv6", sides6!],
     ["one of each", [sides[0], sides6![1]] as const],
-  ])("bursts of all sizes arrive whole and in order, both ways at once, over %s", async (_, hosts) => {
-    if (!hasIpv6 && hosts !== sides) return;
+  ])("bursts of all sizes arrive whole and in order, both ways at once, over %s", async (_, ends) => {
+    if (!hasIpv6 && ends !== sides) return;
     const added = isNative ? vi.spyOn(relay, "add") : undefined;
-    const [cell] = await dataPath.allocate(spec(1, hosts));
+    const [cell] = await dataPath.allocate(spec(1, ends));
     const { ports } = cell!;
-    const both = await pair(ports, hosts);
+    const both = await pair(ports, ends);
     for (const sizes of BURSTS) {
       const sent = both.map(() => sizes.map((size) => randomBytes(size)));
       // Sent in one turn: nothing waits for what is before it.
@@ -161,31 +157,15 @@ describe.each([
 
 it.runIf(relay !== undefined)("many of one size go by segments, where the kernel cuts them", async () => {
   const added = vi.spyOn(relay!, "add");
-  const dataPath = new UserspaceDataPath({ logger: silentLogger(), splicer: new SocketSplicer() });
-  const events = new EventLog();
-  await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
-  const [cell] = await dataPath.allocate({
-    allocation: ALLOCATION,
-    cells: [{ cell: 0 }],
-    sources: [["127.0.0.1"], ["127.0.0.3"]],
-    limits: NO_LIMITS,
+  onTestFinished(() => added.mockRestore());
+  const { events, ports, a, b } = await datagramPair();
+  const relayed = added.mock.results[0]!.value as DatagramCell;
+  await a.send(ports[0], "early");
+  await b.send(ports[1], "hello");
+  await events.next({ event: "established" });
+  // Until some have been waiting for the relay together.
+  await vi.waitFor(async () => {
+    await Promise.all(Array.from({ length: 40 }, () => a.send(ports[0], Buffer.alloc(1200))));
+    expect(relayed.segmented).toBeGreaterThan(0);
   });
-  const { ports } = cell!;
-  const [a, b] = [await TestDatagrams.on(sides[0]), await TestDatagrams.on(sides[1])];
-  try {
-    const relayed = added.mock.results[0]!.value as DatagramCell;
-    await a.send(ports[0], "early");
-    await b.send(ports[1], "hello");
-    await events.next({ event: "established" });
-    // Until some have been waiting for the relay together.
-    await vi.waitFor(async () => {
-      await Promise.all(Array.from({ length: 40 }, () => a.send(ports[0], Buffer.alloc(1200))));
-      expect(relayed.segmented).toBeGreaterThan(0);
-    });
-  } finally {
-    a.close();
-    b.close();
-    await dataPath.close();
-    vi.restoreAllMocks();
-  }
 });

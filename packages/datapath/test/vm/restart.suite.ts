@@ -4,10 +4,12 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { type CellPorts, DEFAULT_PORTS, KernelDataPath, type KernelOptions } from "@isthmus/datapath";
-import { EventLog, type TestLeg, talk } from "@isthmus/datapath/testing";
+import { type TestLeg, talk } from "@isthmus/datapath/testing";
 import { silentLogger } from "@isthmus/service";
 import { afterEach, expect, it, onTestFinished, vi } from "vitest";
-import { ALLOCATION, hosts, removeAllocations, SPEC } from "./allocations.ts";
+import { ALLOCATION, SPEC } from "../one-cell.ts";
+import { connect, opened } from "../opened.ts";
+import { removeAllocations } from "./allocations.ts";
 
 /** The module's file, to load it anew. */
 const MODULE = process.env.ISTHMUS_MODULE!;
@@ -18,18 +20,8 @@ function child(program: string): string {
   return new URL(`child/${program}.ts`, import.meta.url).pathname;
 }
 
-async function opened(options: Partial<KernelOptions> = {}): Promise<{ dataPath: KernelDataPath; events: EventLog }> {
-  const events = new EventLog();
-  const dataPath = new KernelDataPath({ logger: silentLogger(), ...options });
-  await dataPath.open({ ports: DEFAULT_PORTS, udpIdleMs: 60_000, onEvent: events.add });
-  onTestFinished(() => dataPath.close());
-  return { dataPath, events };
-}
-
-function connect(side: 0 | 1, port: number): TestLeg {
-  const leg = hosts.sides[side].connect(port);
-  onTestFinished(() => void leg.socket.destroy());
-  return leg;
+function start(options: Partial<KernelOptions> = {}) {
+  return opened(new KernelDataPath({ logger: silentLogger(), ...options }));
 }
 
 it("cells and splices outlive a process that is killed, and the next one takes them over", async () => {
@@ -45,7 +37,7 @@ it("cells and splices outlive a process that is killed, and the next one takes t
   const other: [TestLeg, TestLeg] = [connect(0, ports[0]), connect(1, ports[1])];
   await talk(other, "met without anybody");
 
-  const { dataPath, events } = await opened();
+  const { dataPath, events } = await start();
   const [allocation] = await dataPath.dump();
   expect(allocation).toMatchObject({ allocation: ALLOCATION, cells: [{ cell: 0, ports }] });
   expect(allocation!.splices).toHaveLength(2);
@@ -69,7 +61,7 @@ it("pure cells are taken over as they were made, whatever they have learned mean
   for (const cell of [1, 2]) await first.learn(ALLOCATION, cell, 40_000 + cell);
   await first.close();
 
-  const { dataPath } = await opened();
+  const { dataPath } = await start();
   expect(await dataPath.dump()).toEqual([{ allocation: ALLOCATION, cells, splices: [] }]);
   await dataPath.learn(ALLOCATION, 1, 40_003);
   const more = await dataPath.update(ALLOCATION, { cells: [0, 1, 3].map((cell) => ({ cell })) });
@@ -77,8 +69,8 @@ it("pure cells are taken over as they were made, whatever they have learned mean
 });
 
 it("nobody else may use it at the same time", async () => {
-  await opened();
-  await expect(opened()).rejects.toThrow(
+  await start();
+  await expect(start()).rejects.toThrow(
     "another IST uses the kernel's data path (it holds the lock 'isthmus-ist-kernel')",
   );
 });
@@ -94,7 +86,7 @@ it("without the privilege it is not used, and the reason says so", () => {
 });
 
 it("ports are reserved, and those of other programs not taken", async () => {
-  const { dataPath } = await opened();
+  const { dataPath } = await start();
   expect(readFileSync("/proc/sys/net/ipv4/ip_local_reserved_ports", "utf8")).toContain("20000-32767");
   const program = createServer().listen(30_000, "127.0.0.1");
   onTestFinished(() => void program.close());
@@ -105,7 +97,7 @@ it("ports are reserved, and those of other programs not taken", async () => {
 });
 
 it("when the module is loaded anew the allocations are there again", async () => {
-  const { dataPath, events } = await opened();
+  const { dataPath, events } = await start();
   const [cell] = await dataPath.allocate(SPEC);
   const legs: [TestLeg, TestLeg] = [connect(0, cell!.ports[0]), connect(1, cell!.ports[1])];
   await talk(legs, "before");
@@ -130,7 +122,7 @@ it("when the module is loaded anew the allocations are there again", async () =>
 });
 
 it("events that were lost are told, and later ones come", async () => {
-  const { dataPath, events } = await opened({ eventBufferBytes: 8192 });
+  const { dataPath, events } = await start({ eventBufferBytes: 8192 });
   const [cell] = await dataPath.allocate(SPEC);
   // Nothing is received meanwhile.
   execFileSync(process.execPath, [child("connect"), String(cell!.ports[0]), "100"]);

@@ -1,6 +1,6 @@
 import { DEFAULT_PORTS, KernelDataPath } from "@isthmus/datapath";
 import { silentLogger } from "@isthmus/service";
-import { SPEC } from "../allocations.ts";
+import { SPEC } from "../../one-cell.ts";
 
 /** Makes an allocation, prints its cells and waits to be killed. */
 const dataPath = new KernelDataPath({ logger: silentLogger() });

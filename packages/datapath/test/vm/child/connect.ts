@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { hosts } from "../allocations.ts";
+import { hosts } from "../../one-cell.ts";
 
 /** Opens legs of side 0 at a port, so many one after the other, each of which takes the place of the one before. */
 const [port, count] = process.argv.slice(2).map(Number) as [number, number];
