@@ -8,6 +8,7 @@ import { HOST } from "../relay/shell.ts";
 import { type Flow, RelaySite } from "../relay/site.ts";
 import { interleave } from "../rounds.ts";
 import { median, medianInterval, pairedRatios } from "../statistics.ts";
+import { besideForwarding } from "./beside-forwarding.ts";
 import type { Measure, Pace } from "./measure.ts";
 
 const CONNECTIONS = [1, 10, 50, 100];
@@ -131,8 +132,8 @@ then as many as arrive without loss, in ${TIME.ms} ms after ${TIME.warmMs} ms.`,
       roundsOf(pace),
     );
     return [
-      ...besideForwarding("UDP round trip", "us", roundTrips, { atMost: 0.87 }),
-      ...besideForwarding("datagrams per second", "", packets, { atLeast: 1.02 }),
+      ...besideForwarding("UDP round trip", "us", roundTrips, { goal: { atMost: 0.87 } }),
+      ...besideForwarding("datagrams per second", "", packets, { goal: { atLeast: 1.02 } }),
       ...[direct, forward, nat, ebpfPassive].map((way) =>
         figure(
           `a datagram on the whole path: ${way.title}`,
@@ -296,23 +297,6 @@ function figuresOf(connections: number, samples: ReadonlyMap<Relay, Sample[]>, g
 
 function atLeast(least: number | undefined): Goal | undefined {
   return least === undefined ? undefined : { atLeast: least };
-}
-
-/** What was measured at each relay, and how that compares with forwarding; the goal is the splice's. */
-function besideForwarding(what: string, unit: string, rounds: ReadonlyMap<Relay, number[]>, goal: Goal): Figure[] {
-  return [
-    ...Array.from(rounds, ([way, values]) => figure(`${what}: ${way.title}`, unit, values)),
-    ...Array.from(rounds.keys())
-      .filter((way) => way !== forward)
-      .map((way) =>
-        figure(
-          `${what}: ${way.title} / ${forward.title}`,
-          "x",
-          pairedRatios(rounds.get(way)!, rounds.get(forward)!),
-          way === ebpfPassive ? goal : undefined,
-        ),
-      ),
-  ];
 }
 
 /** With a table that is nearly as full as it can be, beside one that has nobody else's splices. */

@@ -5,6 +5,7 @@ import * as ways from "../relay/relays.ts";
 import { type Flow, RelaySite } from "../relay/site.ts";
 import { interleave } from "../rounds.ts";
 import { pairedRatios } from "../statistics.ts";
+import { besideForwarding } from "./beside-forwarding.ts";
 import type { Measure } from "./measure.ts";
 
 const ROUNDS = 7;
@@ -19,6 +20,8 @@ const HOLD_MS = 600_000;
 
 const { direct, none, forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace, haproxy } = ways;
 const RELAYS = [direct, none, forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace, haproxy];
+/** Whose datagrams are compared with forwarding's. */
+const COMPARED = [nat, flowtable, passive, pure, ebpfPassive, ebpfPure, userspace];
 
 /** What a splice shall reach beside others, with segmentation in devices and without. */
 const GOALS = {
@@ -149,17 +152,7 @@ async function roundTrips(site: RelaySite, say: (progress: string) => void, coun
     },
     count,
   );
-  return besideForwarding("UDP round trip", "us", rounds);
-}
-
-/** What was measured at each relay, and how that of those in question compares with forwarding. */
-function besideForwarding(what: string, unit: string, rounds: ReadonlyMap<Relay, number[]>): Figure[] {
-  return [
-    ...Array.from(rounds, ([way, values]) => figure(`${what}: ${way.title}`, unit, values)),
-    ...[nat, flowtable, passive, pure, ebpfPassive, ebpfPure, userspace].map((way) =>
-      figure(`${what}: ${way.title} / ${forward.title}`, "x", pairedRatios(rounds.get(way)!, rounds.get(forward)!)),
-    ),
-  ];
+  return besideForwarding("UDP round trip", "us", rounds, { compared: COMPARED });
 }
 
 async function packets(site: RelaySite, say: (progress: string) => void, count: number): Promise<Figure[]> {
@@ -178,7 +171,7 @@ async function packets(site: RelaySite, say: (progress: string) => void, count: 
   const instructions = (way: Relay): number[] => rounds.get(way)!.map((rate) => 1e9 / rate / 2);
   const own = (way: Relay): number[] => instructions(way).map((count, round) => count - instructions(none)[round]!);
   return [
-    ...besideForwarding("datagrams per second", "", rounds),
+    ...besideForwarding("datagrams per second", "", rounds, { compared: COMPARED }),
     ...[forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace].map((way) =>
       figure(`instructions for a datagram at the relay: ${way.title}`, "", own(way)),
     ),
