@@ -155,6 +155,23 @@ describe.each([
   });
 });
 
+it.runIf(relay !== undefined)("an allocation with a source that is no address leaves its ports free", async () => {
+  const dataPath = new UserspaceDataPath({ logger: silentLogger(), splicer: new SocketSplicer() });
+  const { from } = DEFAULT_PORTS;
+  await dataPath.open({ ports: { from, to: from + 1 }, udpIdleMs: 60_000, onEvent: () => undefined });
+  const spec = { allocation: ALLOCATION, cells: [{ cell: 0 }], limits: NO_LIMITS };
+  try {
+    await expect(dataPath.allocate({ ...spec, sources: [["127.0.0.1"], ["elsewhere"]] })).rejects.toThrow(
+      "an address is a literal",
+    );
+    // There are no others.
+    const [cell] = await dataPath.allocate({ ...spec, sources: [["127.0.0.1"], ["127.0.0.3"]] });
+    expect([...cell!.ports].sort()).toEqual([from, from + 1]);
+  } finally {
+    await dataPath.close();
+  }
+});
+
 it.runIf(relay !== undefined)("many of one size go by segments, where the kernel cuts them", async () => {
   const added = vi.spyOn(relay!, "add");
   onTestFinished(() => added.mockRestore());

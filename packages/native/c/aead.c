@@ -36,28 +36,6 @@ static bool refuse(napi_env env, const char *message)
 	return false;
 }
 
-static napi_value fail(napi_env env, const char *message)
-{
-	napi_throw_error(env, NULL, message);
-	return NULL;
-}
-
-/* Reads exactly @count arguments and the environment's state. */
-static struct aead *get_arguments(napi_env env, napi_callback_info info,
-				  size_t count, napi_value *values)
-{
-	size_t passed = count;
-	void *data;
-
-	if (napi_get_cb_info(env, info, &passed, values, NULL, &data) !=
-		    napi_ok ||
-	    passed != count) {
-		refuse(env, "wrong number of arguments");
-		return NULL;
-	}
-	return data;
-}
-
 static bool get_bytes(napi_env env, napi_value value, struct bytes *bytes)
 {
 	static uint8_t nothing;
@@ -136,7 +114,7 @@ static void finalize_key(napi_env env, void *data, void *hint)
 static napi_value create_key(napi_env env, napi_callback_info info)
 {
 	napi_value values[3], external;
-	struct aead *aead = get_arguments(env, info, 3, values);
+	struct aead *aead = addon_arguments(env, info, 3, values);
 	struct bytes bytes, iv;
 	struct aead_key *key;
 	uint32_t suite;
@@ -152,16 +130,16 @@ static napi_value create_key(napi_env env, napi_callback_info info)
 	}
 	key = aead_key_new(aead->contexts, suite, bytes.data, iv.data);
 	if (key == NULL)
-		return fail(env, "out of memory");
+		return addon_fail(env, "out of memory");
 	if (napi_create_external(env, key, finalize_key, NULL, &external) !=
 	    napi_ok) {
 		aead_key_free(key);
-		return fail(env, "cannot make a key");
+		return addon_fail(env, "cannot make a key");
 	}
 	/* The contexts are not counted: they are few, however many keys. */
 	napi_adjust_external_memory(env, sizeof(*key), &total);
 	if (napi_type_tag_object(env, external, &key_tag) != napi_ok)
-		return fail(env, "cannot make a key");
+		return addon_fail(env, "cannot make a key");
 	return external;
 }
 
@@ -171,7 +149,7 @@ static napi_value replace_key(napi_env env, napi_callback_info info)
 	struct bytes bytes, iv;
 	struct aead_key *key;
 
-	if (get_arguments(env, info, 3, values) == NULL ||
+	if (addon_arguments(env, info, 3, values) == NULL ||
 	    !get_key(env, values[0], &key) ||
 	    !get_key_material(env, values[1], values[2], &bytes, &iv))
 		return NULL;
@@ -187,7 +165,7 @@ static napi_value seal_records(napi_env env, napi_callback_info info)
 	uint64_t number;
 	uint32_t type;
 
-	if (get_arguments(env, info, 5, values) == NULL ||
+	if (addon_arguments(env, info, 5, values) == NULL ||
 	    !get_key(env, values[0], &key) ||
 	    !get_number(env, values[1], &number) ||
 	    !get_bytes(env, values[2], &content) ||
@@ -204,14 +182,14 @@ static napi_value seal_records(napi_env env, napi_callback_info info)
 	}
 	if (!record_seal_all(key, number, content.data, content.size,
 			     (uint8_t)type, out.data))
-		return fail(env, "sealing failed");
+		return addon_fail(env, "sealing failed");
 	return NULL;
 }
 
 static napi_value open_records(napi_env env, napi_callback_info info)
 {
 	napi_value values[3], result;
-	struct aead *aead = get_arguments(env, info, 3, values);
+	struct aead *aead = addon_arguments(env, info, 3, values);
 	enum record_status status;
 	struct bytes bytes;
 	struct aead_key *key;
@@ -234,7 +212,7 @@ static napi_value seal_datagram(napi_env env, napi_callback_info info)
 	struct aead_message message;
 	struct aead_key *key;
 
-	if (get_arguments(env, info, 5, values) == NULL ||
+	if (addon_arguments(env, info, 5, values) == NULL ||
 	    !get_key(env, values[0], &key) ||
 	    !get_counter(env, values[1], &message.number) ||
 	    !get_bytes(env, values[2], &header) ||
@@ -250,7 +228,7 @@ static napi_value seal_datagram(napi_env env, napi_callback_info info)
 	message.content = payload.data;
 	message.content_bytes = payload.size;
 	if (!aead_seal(key, &message, NULL, out.data))
-		return fail(env, "sealing failed");
+		return addon_fail(env, "sealing failed");
 	return NULL;
 }
 
@@ -262,7 +240,7 @@ static napi_value open_datagram(napi_env env, napi_callback_info info)
 	struct aead_key *key;
 	uint32_t header_bytes;
 
-	if (get_arguments(env, info, 5, values) == NULL ||
+	if (addon_arguments(env, info, 5, values) == NULL ||
 	    !get_key(env, values[0], &key) ||
 	    !get_counter(env, values[1], &message.number) ||
 	    !get_bytes(env, values[2], &datagram) ||
@@ -325,22 +303,22 @@ napi_value aead_init(napi_env env)
 	napi_value object;
 
 	if (aead == NULL)
-		return fail(env, "out of memory");
+		return addon_fail(env, "out of memory");
 	aead->env = env;
 	aead->contexts = aead_contexts_get();
 	if (aead->contexts == NULL) {
 		free(aead);
-		return fail(env, "this node's OpenSSL lacks a cipher");
+		return addon_fail(env, "this node's OpenSSL lacks a cipher");
 	}
 	if (napi_add_env_cleanup_hook(env, cleanup, aead) != napi_ok) {
 		cleanup(aead);
-		return fail(env, "cannot be cleaned up");
+		return addon_fail(env, "cannot be cleaned up");
 	}
 	if (napi_create_object(env, &object) != napi_ok ||
 	    !add_opened(env, object, aead) ||
 	    !addon_add_functions(env, object, functions,
 				 sizeof(functions) / sizeof(functions[0]),
 				 aead))
-		return fail(env, "cannot make the functions");
+		return addon_fail(env, "cannot make the functions");
 	return object;
 }

@@ -6,16 +6,16 @@
 #include <netinet/udp.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "datagram-train.h"
+#include "event-thread.h"
+#include "slots.h"
 
 /* Received in one call. */
 #define BATCH 64
@@ -86,9 +86,7 @@ struct cell {
 
 struct worker {
 	struct datagram_relay *relay;
-	pthread_t thread;
-	int epoll_fd;
-	int wake_fd;
+	struct event_thread thread;
 	struct mmsghdr messages[BATCH];
 	struct iovec iovs[BATCH];
 	union datagram_address names[BATCH];
@@ -109,12 +107,7 @@ struct datagram_relay {
 	atomic_bool stops;
 	/* The owner's own. */
 	struct trains trains;
-	struct cell **cells;		/* by slot */
-	uint32_t slots;
-	uint32_t cell_count;		/* made so far: the others are NULL */
-	uint32_t *free_slots;
-	uint32_t free_count;
-	struct datagram_counters **blocks;
+	struct slots slots;		/* of cells, made when first needed */
 	/* Under the lock. */
 	pthread_mutex_t lock;
 	struct cell *first_with_news;
@@ -263,8 +256,8 @@ static void watch(struct cell *cell)
 		if (event.events == place->events)
 			continue;
 		place->events = event.events;
-		epoll_ctl(cell->worker->epoll_fd, EPOLL_CTL_MOD, place->fd,
-			  &event);
+		epoll_ctl(cell->worker->thread.epoll_fd, EPOLL_CTL_MOD,
+			  place->fd, &event);
 	}
 }
 
@@ -548,11 +541,9 @@ static void take_event(struct worker *worker, const struct epoll_event *event)
 {
 	struct place *place = event->data.ptr;
 	struct cell *cell;
-	uint64_t count;
 
 	if (place == NULL) {
-		while (read(worker->wake_fd, &count, sizeof(count)) > 0)
-			;
+		event_thread_take_wake(&worker->thread);
 		return;
 	}
 	cell = place->cell;
@@ -586,7 +577,8 @@ static void *run(void *data)
 	struct epoll_event events[EVENTS];
 
 	while (!atomic_load(&worker->relay->stops)) {
-		int count = epoll_wait(worker->epoll_fd, events, EVENTS, -1);
+		int count = epoll_wait(worker->thread.epoll_fd, events, EVENTS,
+				       -1);
 
 		for (int i = 0; i < count; i++)
 			take_event(worker, &events[i]);
@@ -596,18 +588,9 @@ static void *run(void *data)
 
 static bool start_worker(struct datagram_relay *relay, struct worker *worker)
 {
-	struct epoll_event event = { .events = EPOLLIN };
-	sigset_t all, before;
-	int error;
-
 	worker->relay = relay;
-	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	worker->buffer = malloc((size_t)BATCH * STRIDE);
-	if (worker->epoll_fd < 0 || worker->wake_fd < 0 ||
-	    worker->buffer == NULL ||
-	    epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd,
-		      &event) < 0)
+	if (!event_thread_open(&worker->thread) || worker->buffer == NULL)
 		return false;
 	for (size_t i = 0; i < BATCH; i++) {
 		worker->iovs[i].iov_base = worker->buffer + i * STRIDE;
@@ -619,20 +602,12 @@ static bool start_worker(struct datagram_relay *relay, struct worker *worker)
 			.msg_control = worker->controls[i].bytes,
 		};
 	}
-	/* Signals are the main thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&worker->thread, NULL, run, worker);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error == 0;
+	return event_thread_start(&worker->thread, run, worker);
 }
 
 static void free_worker(struct worker *worker)
 {
-	if (worker->epoll_fd >= 0)
-		close(worker->epoll_fd);
-	if (worker->wake_fd >= 0)
-		close(worker->wake_fd);
+	event_thread_close(&worker->thread);
 	free(worker->buffer);
 }
 
@@ -649,6 +624,8 @@ struct datagram_relay *datagram_relay_new(unsigned int threads,
 	relay->data = data;
 	pthread_mutex_init(&relay->lock, NULL);
 	relay->last_with_news = &relay->first_with_news;
+	slots_init(&relay->slots, DATAGRAM_BLOCK,
+		   sizeof(struct datagram_counters));
 	relay->workers = calloc(threads, sizeof(*relay->workers));
 	for (unsigned int i = 0; relay->workers != NULL && i < threads; i++) {
 		if (!start_worker(relay, &relay->workers[i])) {
@@ -677,97 +654,73 @@ void datagram_relay_free(struct datagram_relay *relay)
 {
 	atomic_store(&relay->stops, true);
 	for (unsigned int i = 0; i < relay->worker_count; i++) {
-		struct worker *worker = &relay->workers[i];
-		uint64_t one = 1;
-
-		while (write(worker->wake_fd, &one, sizeof(one)) < 0 &&
-		       errno == EINTR)
-			;
-		pthread_join(worker->thread, NULL);
+		event_thread_wake(&relay->workers[i].thread);
+		event_thread_join(&relay->workers[i].thread);
 	}
-	for (uint32_t slot = 0; slot < relay->cell_count; slot++) {
+	for (uint32_t slot = 0; slot < relay->slots.count; slot++) {
+		struct cell *cell = relay->slots.things[slot];
+
+		if (cell == NULL)
+			continue;
 		datagram_remove(relay, slot);
-		free_cell(relay->cells[slot]);
+		free_cell(cell);
 	}
 	for (unsigned int i = 0; i < relay->worker_count; i++)
 		free_worker(&relay->workers[i]);
-	for (uint32_t block = 0; block < relay->slots / DATAGRAM_BLOCK; block++)
-		free(relay->blocks[block]);
-	free(relay->blocks);
-	free(relay->cells);
-	free(relay->free_slots);
+	slots_destroy(&relay->slots);
 	free(relay->workers);
 	pthread_mutex_destroy(&relay->lock);
 	free(relay);
 }
 
-static bool grow(void *array, size_t count, size_t bytes)
+uint32_t datagram_reserve(struct datagram_relay *relay)
 {
-	void **place = array;
-	void *larger = reallocarray(*place, count, bytes);
-
-	if (larger == NULL)
-		return false;
-	*place = larger;
-	return true;
-}
-
-static bool add_block(struct datagram_relay *relay)
-{
-	uint32_t slots = relay->slots + DATAGRAM_BLOCK;
-	uint32_t blocks = slots / DATAGRAM_BLOCK;
-	struct datagram_counters *block;
-
-	if (!grow(&relay->cells, slots, sizeof(*relay->cells)) ||
-	    !grow(&relay->free_slots, slots, sizeof(*relay->free_slots)) ||
-	    !grow(&relay->blocks, blocks, sizeof(*relay->blocks)))
-		return false;
-	block = calloc(DATAGRAM_BLOCK, sizeof(*block));
-	if (block == NULL)
-		return false;
-	relay->blocks[blocks - 1] = block;
-	relay->slots = slots;
-	return true;
+	return slots_reserve(&relay->slots) ? slots_blocks(&relay->slots) : 0;
 }
 
 struct datagram_counters *datagram_block(struct datagram_relay *relay,
 					 uint32_t block)
 {
-	return block < relay->slots / DATAGRAM_BLOCK ? relay->blocks[block] :
-						       NULL;
+	return slots_block(&relay->slots, block);
 }
 
 /* A cell that is not open: one that was, or a new one. */
 static struct cell *spare_cell(struct datagram_relay *relay)
 {
-	uint32_t slot = relay->cell_count;
 	struct cell *cell;
+	uint32_t slot;
 
-	if (relay->free_count > 0)
-		return relay->cells[relay->free_slots[--relay->free_count]];
-	if (slot == relay->slots && !add_block(relay))
+	if (!slots_reserve(&relay->slots))
 		return NULL;
+	slot = slots_take(&relay->slots);
+	cell = slots_thing(&relay->slots, slot);
+	if (cell != NULL)
+		return cell;
 	cell = calloc(1, sizeof(*cell));
-	if (cell == NULL)
+	if (cell == NULL) {
+		slots_give(&relay->slots, slot);
 		return NULL;
+	}
 	cell->relay = relay;
 	cell->worker =
 		&relay->workers[relay->next_worker++ % relay->worker_count];
 	cell->slot = slot;
-	cell->counters =
-		&relay->blocks[slot / DATAGRAM_BLOCK][slot % DATAGRAM_BLOCK];
+	cell->counters = slots_counters(&relay->slots, slot);
 	pthread_mutex_init(&cell->lock, NULL);
-	relay->cells[slot] = cell;
-	relay->cell_count++;
+	relay->slots.things[slot] = cell;
 	return cell;
 }
 
 static bool make_places(struct cell *cell, size_t count)
 {
+	struct place **places;
+
 	if (count <= cell->place_count)
 		return true;
-	if (!grow(&cell->places, count, sizeof(*cell->places)))
+	places = reallocarray(cell->places, count, sizeof(*places));
+	if (places == NULL)
 		return false;
+	cell->places = places;
 	while (cell->place_count < count) {
 		struct place *place = calloc(1, sizeof(*place));
 
@@ -790,8 +743,7 @@ static void lock_cell(struct cell *cell)
 
 static struct cell *open_cell(struct datagram_relay *relay, uint32_t slot)
 {
-	struct cell *cell = slot < relay->cell_count ? relay->cells[slot] :
-						       NULL;
+	struct cell *cell = slots_thing(&relay->slots, slot);
 
 	if (cell == NULL)
 		return NULL;
@@ -813,7 +765,8 @@ static bool watch_place(struct cell *cell, struct place *place, int fd,
 	place->fd = fd;
 	place->side = side;
 	place->events = EPOLLIN;
-	if (epoll_ctl(cell->worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+	if (epoll_ctl(cell->worker->thread.epoll_fd, EPOLL_CTL_ADD, fd,
+		      &event) == 0)
 		return true;
 	place->fd = -1;
 	return false;
@@ -825,7 +778,7 @@ static void unwatch_places(struct cell *cell)
 		struct place *place = cell->places[i];
 
 		if (place->fd >= 0)
-			epoll_ctl(cell->worker->epoll_fd, EPOLL_CTL_DEL,
+			epoll_ctl(cell->worker->thread.epoll_fd, EPOLL_CTL_DEL,
 				  place->fd, NULL);
 	}
 }
@@ -842,8 +795,29 @@ static void clear_counters(struct datagram_counters *counters)
 	set(&counters->segmented, 0);
 }
 
+static bool set_expected(struct side *side,
+			 const struct datagram_source *sources, size_t count)
+{
+	struct datagram_source *copy = calloc(count + 1, sizeof(*copy));
+
+	if (copy == NULL)
+		return false;
+	if (count > 0)
+		memcpy(copy, sources, count * sizeof(*copy));
+	free(side->expected);
+	side->expected = copy;
+	side->expected_count = count;
+	return true;
+}
+
+static void drop_expected(struct cell *cell)
+{
+	for (int side = 0; side < 2; side++)
+		free(cell->sides[side].expected);
+}
+
 int64_t datagram_add(struct datagram_relay *relay, struct pump_account *account,
-		     const int *const fds[2], const size_t counts[2])
+		     const struct datagram_side sides[2])
 {
 	struct cell *cell = spare_cell(relay);
 	bool is_watched = true;
@@ -859,14 +833,18 @@ int64_t datagram_add(struct datagram_relay *relay, struct pump_account *account,
 	memset(cell->sides, 0, sizeof(cell->sides));
 	for (int side = 0; side < 2; side++)
 		train_limit_init(&cell->sides[side].limit);
-	if (!make_places(cell, counts[0] + counts[1])) {
+	if (!make_places(cell, sides[0].fd_count + sides[1].fd_count) ||
+	    !set_expected(&cell->sides[0], sides[0].sources,
+			  sides[0].source_count) ||
+	    !set_expected(&cell->sides[1], sides[1].sources,
+			  sides[1].source_count)) {
 		error = ENOMEM;
 		goto fail;
 	}
 	for (int side = 0; side < 2; side++)
-		for (size_t i = 0; is_watched && i < counts[side]; i++)
+		for (size_t i = 0; is_watched && i < sides[side].fd_count; i++)
 			is_watched = watch_place(cell, cell->places[next++],
-						 fds[side][i], side);
+						 sides[side].fds[i], side);
 	if (!is_watched) {
 		error = errno;
 		unwatch_places(cell);
@@ -881,8 +859,9 @@ int64_t datagram_add(struct datagram_relay *relay, struct pump_account *account,
 	return cell->slot;
 
 fail:
+	drop_expected(cell);
 	pthread_mutex_unlock(&cell->lock);
-	relay->free_slots[relay->free_count++] = cell->slot;
+	slots_give(&relay->slots, cell->slot);
 	errno = error;
 	return -1;
 }
@@ -890,22 +869,14 @@ fail:
 bool datagram_expect(struct datagram_relay *relay, uint32_t slot, int side,
 		     const struct datagram_source *sources, size_t count)
 {
-	struct datagram_source *copy = calloc(count + 1, sizeof(*copy));
-	struct cell *cell;
+	struct cell *cell = open_cell(relay, slot);
+	bool is_done;
 
-	if (copy == NULL)
-		return false;
-	memcpy(copy, sources, count * sizeof(*copy));
-	cell = open_cell(relay, slot);
-	if (cell == NULL) {
-		free(copy);
+	if (cell == NULL)
 		return true;
-	}
-	free(cell->sides[side].expected);
-	cell->sides[side].expected = copy;
-	cell->sides[side].expected_count = count;
+	is_done = set_expected(&cell->sides[side], sources, count);
 	pthread_mutex_unlock(&cell->lock);
-	return true;
+	return is_done;
 }
 
 static void pair(struct cell *cell, int side)
@@ -986,12 +957,11 @@ void datagram_remove(struct datagram_relay *relay, uint32_t slot)
 			close(cell->places[i]->fd);
 		cell->places[i]->fd = -1;
 	}
-	for (int side = 0; side < 2; side++)
-		free(cell->sides[side].expected);
+	drop_expected(cell);
 	pump_account_put(cell->account);
 	cell->is_open = false;
 	pthread_mutex_unlock(&cell->lock);
-	relay->free_slots[relay->free_count++] = slot;
+	slots_give(&relay->slots, slot);
 }
 
 int datagram_bind(const struct sockaddr *address, socklen_t size,

@@ -93,12 +93,25 @@ int datagram_bind(const struct sockaddr *address, socklen_t size,
 		  bool is_v6_only, int buffer_bytes);
 
 /*
- * A cell of bound sockets, of side 0 and of side 1. Nobody is expected yet.
- * Returns the slot that names it until it is removed, or -1 with errno; the
- * descriptors are the relay's, or the caller's still then.
+ * Makes sure that the next datagram_add() needs no more slots than there are.
+ * Returns how many blocks of counters there are, 0 without memory.
+ */
+uint32_t datagram_reserve(struct datagram_relay *relay);
+
+struct datagram_side {
+	const int *fds;		/* of bound sockets */
+	size_t fd_count;
+	/* As of datagram_expect(). */
+	const struct datagram_source *sources;
+	size_t source_count;
+};
+
+/*
+ * A cell. Returns the slot that names it until it is removed, or -1 with errno;
+ * the descriptors are the relay's, or the caller's still then.
  */
 int64_t datagram_add(struct datagram_relay *relay, struct pump_account *account,
-		     const int *const fds[2], const size_t counts[2]);
+		     const struct datagram_side sides[2]);
 
 /* Who may become the source of a side; whoever is one stays it. */
 bool datagram_expect(struct datagram_relay *relay, uint32_t slot, int side,

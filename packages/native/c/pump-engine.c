@@ -5,14 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "event-thread.h"
+#include "slots.h"
 
 /* Read at a time; what the other socket does not take at once is kept. */
 #define CHUNK_BYTES (64 * 1024)
@@ -96,9 +97,7 @@ struct list {
 
 struct worker {
 	struct pump *pump;
-	pthread_t thread;
-	int epoll_fd;
-	int wake_fd;
+	struct event_thread thread;
 	/* Under the lock: joins that are new, and what is to be done. */
 	pthread_mutex_t lock;
 	struct list told;
@@ -130,11 +129,7 @@ struct pump {
 	pthread_mutex_t lock;
 	pthread_cond_t all_reset;
 	unsigned int resetting;
-	struct join **joins;		/* by slot */
-	struct pump_counters **blocks;
-	uint32_t slots;
-	uint32_t *free_slots;
-	uint32_t free_count;
+	struct slots slots;		/* of joins */
 	struct pump_ended *ended;
 	size_t ended_count;
 	size_t ended_room;
@@ -218,7 +213,7 @@ static void tell_end(struct pump *pump, uint32_t slot, enum pump_end end)
 	bool is_first;
 
 	pthread_mutex_lock(&pump->lock);
-	pump->joins[slot] = NULL;
+	pump->slots.things[slot] = NULL;
 	/* There is room: each slot ends once before its end is taken. */
 	is_first = pump->ended_count == 0;
 	pump->ended[pump->ended_count++] =
@@ -246,7 +241,8 @@ static void end_join(struct join *join, enum pump_end end)
 		if (end == PUMP_FINISHED)
 			set_linger(side->fd, false);
 		/* Whoever gave it away may not have closed its own yet. */
-		epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, side->fd, NULL);
+		epoll_ctl(worker->thread.epoll_fd, EPOLL_CTL_DEL, side->fd,
+			  NULL);
 		close(side->fd);
 		free(side->kept);
 		side->kept = NULL;
@@ -617,10 +613,7 @@ static void take_event(struct worker *worker, const struct epoll_event *event)
 	struct side *side = event->data.ptr;
 
 	if (side == NULL) {
-		uint64_t count;
-
-		while (read(worker->wake_fd, &count, sizeof(count)) > 0)
-			;
+		event_thread_take_wake(&worker->thread);
 		return;
 	}
 	if (side->join->is_over)
@@ -671,7 +664,7 @@ static void add_join(struct worker *worker, struct join *join)
 			.data.ptr = &join->sides[i],
 		};
 
-		if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD,
+		if (epoll_ctl(worker->thread.epoll_fd, EPOLL_CTL_ADD,
 			      join->sides[i].fd, &event) < 0) {
 			end_join(join, reset_by(&join->sides[i]));
 			return;
@@ -773,7 +766,8 @@ static void *run(void *data)
 
 		if (worker->busy.first != NULL)
 			timeout = 0;
-		count = epoll_wait(worker->epoll_fd, events, EVENTS, timeout);
+		count = epoll_wait(worker->thread.epoll_fd, events, EVENTS,
+				   timeout);
 		for (int i = 0; i < count; i++)
 			take_event(worker, &events[i]);
 		for (int i = 0; i < count; i++) {
@@ -792,50 +786,25 @@ static void *run(void *data)
 	}
 }
 
-static void wake(struct worker *worker)
-{
-	uint64_t one = 1;
-
-	while (write(worker->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
-}
-
 /* The pump */
 
 static bool start_worker(struct pump *pump, struct worker *worker)
 {
-	struct epoll_event event = { .events = EPOLLIN };
-	sigset_t all, before;
-	int error;
-
 	worker->pump = pump;
 	list_init(&worker->told);
 	list_init(&worker->busy);
 	list_init(&worker->waiting);
 	pthread_mutex_init(&worker->lock, NULL);
-	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	worker->buffer = malloc(CUT_BYTES + CHUNK_BYTES);
 	worker->sealed = malloc(leg_records_room(CHUNK_BYTES));
-	if (worker->epoll_fd < 0 || worker->wake_fd < 0 ||
-	    worker->buffer == NULL || worker->sealed == NULL ||
-	    epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd,
-		      &event) < 0)
-		return false;
-	/* Signals are the main thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&worker->thread, NULL, run, worker);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error == 0;
+	return event_thread_open(&worker->thread) && worker->buffer != NULL &&
+	       worker->sealed != NULL &&
+	       event_thread_start(&worker->thread, run, worker);
 }
 
 static void free_worker(struct worker *worker)
 {
-	if (worker->epoll_fd >= 0)
-		close(worker->epoll_fd);
-	if (worker->wake_fd >= 0)
-		close(worker->wake_fd);
+	event_thread_close(&worker->thread);
 	free(worker->buffer);
 	free(worker->sealed);
 	if (worker->contexts != NULL)
@@ -845,17 +814,18 @@ static void free_worker(struct worker *worker)
 	pthread_mutex_destroy(&worker->lock);
 }
 
-struct pump *pump_new(unsigned int threads, void (*wake_owner)(void *data),
+struct pump *pump_new(unsigned int threads, void (*wake)(void *data),
 		      void *data)
 {
 	struct pump *pump = calloc(1, sizeof(*pump));
 
 	if (pump == NULL)
 		return NULL;
-	pump->wake = wake_owner;
+	pump->wake = wake;
 	pump->data = data;
 	pthread_mutex_init(&pump->lock, NULL);
 	pthread_cond_init(&pump->all_reset, NULL);
+	slots_init(&pump->slots, PUMP_BLOCK, sizeof(struct pump_counters));
 	pump->workers = calloc(threads, sizeof(*pump->workers));
 	for (unsigned int i = 0; pump->workers != NULL && i < threads; i++) {
 		if (!start_worker(pump, &pump->workers[i])) {
@@ -883,7 +853,7 @@ void pump_reset_all(struct pump *pump)
 			pump->resetting++;
 		worker->resets_all = true;
 		pthread_mutex_unlock(&worker->lock);
-		wake(worker);
+		event_thread_wake(&worker->thread);
 	}
 	while (pump->resetting > 0)
 		pthread_cond_wait(&pump->all_reset, &pump->lock);
@@ -900,15 +870,11 @@ void pump_free(struct pump *pump)
 		pthread_mutex_lock(&worker->lock);
 		worker->stops = true;
 		pthread_mutex_unlock(&worker->lock);
-		wake(worker);
-		pthread_join(worker->thread, NULL);
+		event_thread_wake(&worker->thread);
+		event_thread_join(&worker->thread);
 		free_worker(worker);
 	}
-	for (uint32_t block = 0; block < pump->slots / PUMP_BLOCK; block++)
-		free(pump->blocks[block]);
-	free(pump->blocks);
-	free(pump->joins);
-	free(pump->free_slots);
+	slots_destroy(&pump->slots);
 	free(pump->ended);
 	free(pump->workers);
 	pthread_cond_destroy(&pump->all_reset);
@@ -916,49 +882,40 @@ void pump_free(struct pump *pump)
 	free(pump);
 }
 
-static bool grow(void *array, size_t count, size_t bytes)
+/* A free slot, and room for as many ends as there are slots. */
+static bool reserve(struct pump *pump)
 {
-	void **place = array;
-	void *larger = reallocarray(*place, count, bytes);
+	struct pump_ended *ended;
 
-	if (larger == NULL)
+	if (!slots_reserve(&pump->slots))
 		return false;
-	*place = larger;
+	if (pump->ended_room == pump->slots.count)
+		return true;
+	ended = reallocarray(pump->ended, pump->slots.count, sizeof(*ended));
+	if (ended == NULL)
+		return false;
+	pump->ended = ended;
+	pump->ended_room = pump->slots.count;
 	return true;
 }
 
-/* Makes another block of slots, with room for as many ends. */
-static bool add_block(struct pump *pump)
+uint32_t pump_reserve(struct pump *pump)
 {
-	uint32_t slots = pump->slots + PUMP_BLOCK;
-	uint32_t blocks = slots / PUMP_BLOCK;
-	struct pump_counters *block;
+	uint32_t blocks = 0;
 
-	if (!grow(&pump->joins, slots, sizeof(*pump->joins)) ||
-	    !grow(&pump->free_slots, slots, sizeof(*pump->free_slots)) ||
-	    !grow(&pump->ended, slots, sizeof(*pump->ended)) ||
-	    !grow(&pump->blocks, blocks, sizeof(*pump->blocks)))
-		return false;
-	block = calloc(PUMP_BLOCK, sizeof(*block));
-	if (block == NULL)
-		return false;
-	pump->blocks[blocks - 1] = block;
-	/* The lowest is taken first. */
-	for (uint32_t slot = slots; slot > pump->slots; slot--) {
-		pump->joins[slot - 1] = NULL;
-		pump->free_slots[pump->free_count++] = slot - 1;
-	}
-	pump->slots = slots;
-	return true;
+	pthread_mutex_lock(&pump->lock);
+	if (reserve(pump))
+		blocks = slots_blocks(&pump->slots);
+	pthread_mutex_unlock(&pump->lock);
+	return blocks;
 }
 
 struct pump_counters *pump_block(struct pump *pump, uint32_t block)
 {
-	struct pump_counters *counters = NULL;
+	struct pump_counters *counters;
 
 	pthread_mutex_lock(&pump->lock);
-	if (block < pump->slots / PUMP_BLOCK)
-		counters = pump->blocks[block];
+	counters = slots_block(&pump->slots, block);
 	pthread_mutex_unlock(&pump->lock);
 	return counters;
 }
@@ -1000,14 +957,14 @@ int64_t pump_join(struct pump *pump, struct pump_account *account,
 			goto no_memory;
 	}
 	pthread_mutex_lock(&pump->lock);
-	if (pump->free_count == 0 && !add_block(pump)) {
+	if (!reserve(pump)) {
 		pthread_mutex_unlock(&pump->lock);
 		goto no_memory;
 	}
-	slot = pump->free_slots[--pump->free_count];
-	pump->joins[slot] = join;
+	slot = slots_take(&pump->slots);
+	pump->slots.things[slot] = join;
 	join->slot = slot;
-	join->counters = &pump->blocks[slot / PUMP_BLOCK][slot % PUMP_BLOCK];
+	join->counters = slots_counters(&pump->slots, slot);
 	worker = &pump->workers[pump->next_worker++ % pump->worker_count];
 	pthread_mutex_unlock(&pump->lock);
 
@@ -1026,7 +983,7 @@ int64_t pump_join(struct pump *pump, struct pump_account *account,
 	join->is_queued = true;
 	list_append(&worker->told, join);
 	pthread_mutex_unlock(&worker->lock);
-	wake(worker);
+	event_thread_wake(&worker->thread);
 	return slot;
 
 no_memory:
@@ -1041,11 +998,13 @@ no_memory:
 void pump_end(struct pump *pump, uint32_t slot)
 {
 	struct worker *worker = NULL;
+	struct join *join;
 
 	pthread_mutex_lock(&pump->lock);
-	if (slot < pump->slots && pump->joins[slot] != NULL) {
-		worker = pump->joins[slot]->worker;
-		atomic_store(&pump->joins[slot]->is_told, true);
+	join = slots_thing(&pump->slots, slot);
+	if (join != NULL) {
+		worker = join->worker;
+		atomic_store(&join->is_told, true);
 	}
 	pthread_mutex_unlock(&pump->lock);
 	if (worker == NULL)
@@ -1053,7 +1012,7 @@ void pump_end(struct pump *pump, uint32_t slot)
 	pthread_mutex_lock(&worker->lock);
 	worker->ends_some = true;
 	pthread_mutex_unlock(&worker->lock);
-	wake(worker);
+	event_thread_wake(&worker->thread);
 }
 
 size_t pump_take_ended(struct pump *pump, struct pump_ended *ended, size_t most)
@@ -1067,7 +1026,7 @@ size_t pump_take_ended(struct pump *pump, struct pump_ended *ended, size_t most)
 	memmove(pump->ended, pump->ended + count,
 		pump->ended_count * sizeof(*ended));
 	for (size_t i = 0; i < count; i++)
-		pump->free_slots[pump->free_count++] = ended[i].slot;
+		slots_give(&pump->slots, ended[i].slot);
 	pthread_mutex_unlock(&pump->lock);
 	return count;
 }

@@ -65,6 +65,12 @@ struct pump_leg {
 };
 
 /*
+ * Makes sure that the next pump_join() needs no more slots than there are.
+ * Returns how many blocks of counters there are, 0 without memory.
+ */
+uint32_t pump_reserve(struct pump *pump);
+
+/*
  * @sealed: side 1 carries sealed records from here on, what was read from it
  * early included; copied. NULL: both sides are clear.
  * Returns the slot that names the join until its end was taken, or -1 with

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "addon.h"
+#include "engine-part.h"
 #include "pump-engine.h"
 
 /* Ends that JavaScript is told of in one call. */
@@ -18,41 +19,6 @@
 static const napi_type_tag account_tag = { 0x697374686d757300ull,
 					   0x70756d702d616363ull };
 
-struct pump_part {
-	napi_env env;
-	struct pump *pump;
-	/* Calls JavaScript with the ends of joins. */
-	napi_threadsafe_function tell;
-};
-
-static napi_value fail(napi_env env, const char *message)
-{
-	napi_throw_error(env, NULL, message);
-	return NULL;
-}
-
-/* With a code of the system's, as Node's own errors have one. */
-static napi_value fail_with(napi_env env, int error)
-{
-	napi_throw_error(env, strerrorname_np(error), strerror(error));
-	return NULL;
-}
-
-static struct pump_part *arguments(napi_env env, napi_callback_info info,
-				   size_t count, napi_value *values)
-{
-	size_t given = count;
-	void *data;
-
-	if (napi_get_cb_info(env, info, &given, values, NULL, &data) !=
-		    napi_ok ||
-	    given != count) {
-		fail(env, "wrong number of arguments");
-		return NULL;
-	}
-	return data;
-}
-
 struct pump_account *pump_account_of(napi_env env, napi_value value)
 {
 	void *account;
@@ -61,20 +27,30 @@ struct pump_account *pump_account_of(napi_env env, napi_value value)
 	if (napi_check_object_type_tag(env, value, &account_tag, &is_one) !=
 		    napi_ok ||
 	    !is_one || napi_get_value_external(env, value, &account) != napi_ok) {
-		fail(env, "not an account");
+		addon_fail(env, "not an account");
 		return NULL;
 	}
 	return account;
 }
 
-static napi_value tell_ends(napi_env env, napi_value function,
-			    const struct pump_ended *ended, size_t count)
+static void *start(unsigned int threads, void (*wake)(void *data), void *data)
+{
+	return pump_new(threads, wake, data);
+}
+
+static void stop(void *engine)
+{
+	pump_free(engine);
+}
+
+static void tell_ends(napi_env env, napi_value function,
+		      const struct pump_ended *ended, size_t count)
 {
 	napi_value array, global;
 
 	if (napi_create_array_with_length(env, 2 * count, &array) != napi_ok ||
 	    napi_get_global(env, &global) != napi_ok)
-		return NULL;
+		return;
 	for (size_t i = 0; i < count; i++) {
 		napi_value slot, end;
 
@@ -82,27 +58,20 @@ static napi_value tell_ends(napi_env env, napi_value function,
 		    napi_create_uint32(env, ended[i].end, &end) != napi_ok ||
 		    napi_set_element(env, array, 2 * i, slot) != napi_ok ||
 		    napi_set_element(env, array, 2 * i + 1, end) != napi_ok)
-			return NULL;
+			return;
 	}
 	napi_call_function(env, global, function, 1, &array, NULL);
-	return NULL;
 }
 
-static void call_js(napi_env env, napi_value function, void *context,
-		    void *data)
+static void tell(napi_env env, napi_value function, void *engine)
 {
-	struct pump_part *part = context;
 	struct pump_ended ended[ENDS_PER_CALL];
 	size_t count;
 
-	(void)data;
-	/* Both are missing when the environment is about to end. */
-	if (env == NULL || function == NULL || part->pump == NULL)
-		return;
 	do {
 		napi_handle_scope scope;
 
-		count = pump_take_ended(part->pump, ended, ENDS_PER_CALL);
+		count = pump_take_ended(engine, ended, ENDS_PER_CALL);
 		if (count == 0 || napi_open_handle_scope(env, &scope) != napi_ok)
 			return;
 		tell_ends(env, function, ended, count);
@@ -110,42 +79,25 @@ static void call_js(napi_env env, napi_value function, void *context,
 	} while (count == ENDS_PER_CALL);
 }
 
-/* In a thread of the pump. */
-static void wake(void *data)
+static uint32_t reserve(void *engine)
 {
-	struct pump_part *part = data;
-
-	napi_call_threadsafe_function(part->tell, NULL, napi_tsfn_nonblocking);
+	return pump_reserve(engine);
 }
 
-static napi_value start(napi_env env, napi_callback_info info)
+static void *block(void *engine, uint32_t number)
 {
-	napi_value values[2], name;
-	struct pump_part *part = arguments(env, info, 2, values);
-	uint32_t threads;
-
-	if (part == NULL)
-		return NULL;
-	if (part->pump != NULL)
-		return fail(env, "the pump was started already");
-	if (napi_get_value_uint32(env, values[0], &threads) != napi_ok ||
-	    threads < 1 || threads > 256)
-		return fail(env, "threads: 1 to 256");
-	if (napi_create_string_utf8(env, "isthmus pump", NAPI_AUTO_LENGTH,
-				    &name) != napi_ok ||
-	    napi_create_threadsafe_function(env, values[1], NULL, name, 0, 1,
-					    NULL, NULL, part, call_js,
-					    &part->tell) != napi_ok)
-		return fail(env, "the callback is not a function");
-	/* A process does not live for its joins' sake. */
-	napi_unref_threadsafe_function(env, part->tell);
-	part->pump = pump_new(threads, wake, part);
-	if (part->pump == NULL) {
-		napi_release_threadsafe_function(part->tell, napi_tsfn_abort);
-		return fail_with(env, errno);
-	}
-	return NULL;
+	return pump_block(engine, number);
 }
+
+static const struct engine_kind pump_kind = {
+	.name = "isthmus pump",
+	.start = start,
+	.stop = stop,
+	.tell = tell,
+	.reserve = reserve,
+	.block = block,
+	.block_bytes = PUMP_BLOCK * sizeof(struct pump_counters),
+};
 
 static void put_account(napi_env env, void *data, void *hint)
 {
@@ -161,14 +113,14 @@ static napi_value create_account(napi_env env, napi_callback_info info)
 
 	(void)info;
 	if (account == NULL)
-		return fail_with(env, ENOMEM);
+		return addon_fail_with(env, ENOMEM);
 	if (napi_create_external(env, account, put_account, NULL, &value) !=
 	    napi_ok) {
 		pump_account_put(account);
-		return fail(env, "cannot make an account");
+		return addon_fail(env, "cannot make an account");
 	}
 	if (napi_type_tag_object(env, value, &account_tag) != napi_ok)
-		return fail(env, "cannot mark an account");
+		return addon_fail(env, "cannot mark an account");
 	return value;
 }
 
@@ -178,7 +130,7 @@ static napi_value set_account(napi_env env, napi_callback_info info)
 	double rate, most;
 	napi_value values[3];
 
-	if (arguments(env, info, 3, values) == NULL)
+	if (addon_arguments(env, info, 3, values) == NULL)
 		return NULL;
 	account = pump_account_of(env, values[0]);
 	if (account == NULL)
@@ -186,7 +138,7 @@ static napi_value set_account(napi_env env, napi_callback_info info)
 	if (napi_get_value_double(env, values[1], &rate) != napi_ok ||
 	    napi_get_value_double(env, values[2], &most) != napi_ok ||
 	    !(rate >= 0) || !(most >= 0))
-		return fail(env, "limits: numbers from 0 on");
+		return addon_fail(env, "limits: numbers from 0 on");
 	pump_account_set(account, rate, most);
 	return NULL;
 }
@@ -198,14 +150,14 @@ static napi_value spend(napi_env env, napi_callback_info info)
 	double bytes;
 	bool urgent;
 
-	if (arguments(env, info, 3, values) == NULL)
+	if (addon_arguments(env, info, 3, values) == NULL)
 		return NULL;
 	account = pump_account_of(env, values[0]);
 	if (account == NULL)
 		return NULL;
 	if (napi_get_value_double(env, values[1], &bytes) != napi_ok ||
 	    napi_get_value_bool(env, values[2], &urgent) != napi_ok)
-		return fail(env, "a number and a boolean");
+		return addon_fail(env, "a number and a boolean");
 	if (napi_get_boolean(env, pump_account_spend(account, bytes, urgent),
 			     &result) != napi_ok)
 		return NULL;
@@ -215,16 +167,14 @@ static napi_value spend(napi_env env, napi_callback_info info)
 static napi_value wait_ms(napi_env env, napi_callback_info info)
 {
 	struct pump_account *account;
-	napi_value values[1], result;
+	napi_value values[1];
 
-	if (arguments(env, info, 1, values) == NULL)
+	if (addon_arguments(env, info, 1, values) == NULL)
 		return NULL;
 	account = pump_account_of(env, values[0]);
-	if (account == NULL ||
-	    napi_create_double(env, pump_account_wait_ms(account), &result) !=
-		    napi_ok)
+	if (account == NULL)
 		return NULL;
-	return result;
+	return addon_number(env, pump_account_wait_ms(account));
 }
 
 /* The pump has descriptors of its own: the caller closes its as it likes. */
@@ -237,31 +187,30 @@ static bool get_leg(napi_env env, napi_value fd, napi_value early,
 	if (napi_get_value_int32(env, fd, &given) != napi_ok ||
 	    napi_get_buffer_info(env, early, &bytes, &leg->early_bytes) !=
 		    napi_ok) {
-		fail(env, "a leg: descriptor and buffer");
+		addon_fail(env, "a leg: descriptor and buffer");
 		return false;
 	}
 	leg->early = bytes;
 	leg->fd = fcntl(given, F_DUPFD_CLOEXEC, 0);
 	if (leg->fd >= 0)
 		return true;
-	fail_with(env, errno);
+	addon_fail_with(env, errno);
 	return false;
 }
 
 /* An account, and descriptor and early bytes of each side. */
 #define JOIN_VALUES 5
 
-static napi_value join_legs(napi_env env, const struct pump_part *part,
+static napi_value join_legs(napi_env env, const struct engine_part *part,
 			    const napi_value *values,
 			    const struct leg_state *sealed)
 {
 	struct pump_leg legs[2] = { { .fd = -1 }, { .fd = -1 } };
 	struct pump_account *account;
-	napi_value result;
 	int64_t slot;
 
-	if (part->pump == NULL)
-		return fail(env, "the pump was not started");
+	if (part->engine == NULL)
+		return addon_fail(env, "the pump was not started");
 	account = pump_account_of(env, values[0]);
 	if (account == NULL ||
 	    !get_leg(env, values[1], values[2], &legs[0]))
@@ -270,21 +219,19 @@ static napi_value join_legs(napi_env env, const struct pump_part *part,
 		close(legs[0].fd);
 		return NULL;
 	}
-	slot = pump_join(part->pump, account, legs, sealed);
+	slot = pump_join(part->engine, account, legs, sealed);
 	if (slot < 0) {
 		close(legs[0].fd);
 		close(legs[1].fd);
-		return fail_with(env, errno);
+		return addon_fail_with(env, errno);
 	}
-	if (napi_create_uint32(env, (uint32_t)slot, &result) != napi_ok)
-		return NULL;
-	return result;
+	return addon_number(env, (double)slot);
 }
 
 static napi_value join(napi_env env, napi_callback_info info)
 {
 	napi_value values[JOIN_VALUES];
-	struct pump_part *part = arguments(env, info, JOIN_VALUES, values);
+	struct engine_part *part = addon_arguments(env, info, JOIN_VALUES, values);
 
 	return part == NULL ? NULL : join_legs(env, part, values, NULL);
 }
@@ -301,7 +248,7 @@ static bool get_direction(napi_env env, const napi_value *values,
 	    size != LEG_SECRET_BYTES ||
 	    napi_get_value_int64(env, values[1], &records) != napi_ok ||
 	    records < 0) {
-		fail(env, "a direction: secret and number of records");
+		addon_fail(env, "a direction: secret and number of records");
 		return false;
 	}
 	memcpy(direction->secret, secret, LEG_SECRET_BYTES);
@@ -317,8 +264,8 @@ static napi_value join_sealed(napi_env env, napi_callback_info info)
 {
 	napi_value values[JOIN_VALUES + 6], result = NULL;
 	const napi_value *sealed = values + JOIN_VALUES;
-	struct pump_part *part =
-		arguments(env, info, JOIN_VALUES + 6, values);
+	struct engine_part *part =
+		addon_arguments(env, info, JOIN_VALUES + 6, values);
 	struct leg_state state = { 0 };
 	int64_t records_per_key;
 	uint32_t suite;
@@ -330,7 +277,7 @@ static napi_value join_sealed(napi_env env, napi_callback_info info)
 	    napi_get_value_int64(env, sealed[1], &records_per_key) !=
 		    napi_ok ||
 	    records_per_key < 1)
-		return fail(env, "a suite, and records from 1 on");
+		return addon_fail(env, "a suite, and records from 1 on");
 	state.suite = suite;
 	state.records_per_key = (uint64_t)records_per_key;
 	if (get_direction(env, sealed + 2, &state.send) &&
@@ -343,15 +290,11 @@ static napi_value join_sealed(napi_env env, napi_callback_info info)
 static napi_value end(napi_env env, napi_callback_info info)
 {
 	napi_value values[1];
-	struct pump_part *part = arguments(env, info, 1, values);
 	uint32_t slot;
+	struct pump *pump = engine_slot_arguments(env, info, 1, values, &slot);
 
-	if (part == NULL)
-		return NULL;
-	if (part->pump == NULL ||
-	    napi_get_value_uint32(env, values[0], &slot) != napi_ok)
-		return fail(env, "a slot of a pump that was started");
-	pump_end(part->pump, slot);
+	if (pump != NULL)
+		pump_end(pump, slot);
 	return NULL;
 }
 
@@ -363,73 +306,29 @@ static napi_value set_reset_on_close(napi_env env, napi_callback_info info)
 	int32_t fd;
 	bool resets;
 
-	if (arguments(env, info, 2, values) == NULL)
+	if (addon_arguments(env, info, 2, values) == NULL)
 		return NULL;
 	if (napi_get_value_int32(env, values[0], &fd) != napi_ok ||
 	    napi_get_value_bool(env, values[1], &resets) != napi_ok)
-		return fail(env, "a descriptor and a boolean");
+		return addon_fail(env, "a descriptor and a boolean");
 	linger.l_onoff = resets;
 	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
-		return fail_with(env, errno);
+		return addon_fail_with(env, errno);
 	return NULL;
 }
 
 static napi_value reset_all(napi_env env, napi_callback_info info)
 {
-	struct pump_part *part = arguments(env, info, 0, NULL);
+	struct engine_part *part = addon_arguments(env, info, 0, NULL);
 
-	if (part != NULL && part->pump != NULL)
-		pump_reset_all(part->pump);
+	if (part != NULL && part->engine != NULL)
+		pump_reset_all(part->engine);
 	return NULL;
-}
-
-static napi_value counters(napi_env env, napi_callback_info info)
-{
-	napi_value values[1], result;
-	struct pump_part *part = arguments(env, info, 1, values);
-	struct pump_counters *block;
-	uint32_t number;
-
-	if (part == NULL)
-		return NULL;
-	if (part->pump == NULL ||
-	    napi_get_value_uint32(env, values[0], &number) != napi_ok)
-		return fail(env, "a block of a pump that was started");
-	block = pump_block(part->pump, number);
-	if (block == NULL)
-		return fail(env, "there is no such block");
-	if (napi_create_external_arraybuffer(env, block,
-					     PUMP_BLOCK * sizeof(*block), NULL,
-					     NULL, &result) != napi_ok)
-		return fail(env, "cannot show the counters");
-	return result;
-}
-
-static napi_value now(napi_env env, napi_callback_info info)
-{
-	napi_value result;
-
-	(void)info;
-	if (napi_create_double(env, pump_now_ms(), &result) != napi_ok)
-		return NULL;
-	return result;
-}
-
-static void cleanup(void *data)
-{
-	struct pump_part *part = data;
-	struct pump *pump = part->pump;
-
-	part->pump = NULL;
-	if (pump != NULL)
-		pump_free(pump);
-	free(part);
 }
 
 napi_value pump_init(napi_env env)
 {
 	static const struct addon_function functions[] = {
-		{ "start", start },
 		{ "createAccount", create_account },
 		{ "setAccount", set_account },
 		{ "spend", spend },
@@ -439,23 +338,8 @@ napi_value pump_init(napi_env env)
 		{ "end", end },
 		{ "setResetOnClose", set_reset_on_close },
 		{ "resetAll", reset_all },
-		{ "counters", counters },
-		{ "now", now },
 	};
-	struct pump_part *part = calloc(1, sizeof(*part));
-	napi_value object;
 
-	if (part == NULL)
-		return fail(env, "out of memory");
-	part->env = env;
-	if (napi_add_env_cleanup_hook(env, cleanup, part) != napi_ok) {
-		free(part);
-		return fail(env, "cannot be cleaned up");
-	}
-	if (napi_create_object(env, &object) != napi_ok ||
-	    !addon_add_functions(env, object, functions,
-				 sizeof(functions) / sizeof(functions[0]),
-				 part))
-		return fail(env, "cannot make the functions");
-	return object;
+	return engine_part_init(env, &pump_kind, functions,
+				sizeof(functions) / sizeof(functions[0]));
 }

@@ -1,6 +1,6 @@
 import type { DatagramCell, DatagramEvent, DatagramRelay, DatagramSocket } from "@isthmus/native/datagrams";
 import type { PumpAccount } from "@isthmus/native/pump";
-import type { Code, HostPort } from "@isthmus/protocol";
+import type { Code, HostPort, Side } from "@isthmus/protocol";
 import type { CellHost } from "./cell-host.ts";
 import { DatagramSplice } from "./datagram-splice.ts";
 import type { UdpLegs } from "./udp-cell.ts";
@@ -22,7 +22,7 @@ export class RelayedUdpCell implements UdpLegs {
   /** The relay has ended the splice by itself. */
   #isEmpty = false;
 
-  /** @throws Error with the system's code; the sockets stay the caller's then */
+  /** @throws Error of a source that is no address, or with the system's code; the sockets stay the caller's then */
   constructor(
     host: CellHost,
     number: number,
@@ -32,16 +32,16 @@ export class RelayedUdpCell implements UdpLegs {
   ) {
     this.#host = host;
     this.#number = number;
-    this.#cell = relay.add(account, sockets, (event) => this.#take(event));
+    const sides = [
+      { sockets: sockets[0], sources: this.#expected(0) },
+      { sockets: sockets[1], sources: this.#expected(1) },
+    ] as const;
+    this.#cell = relay.add(account, sides, (event) => this.#take(event));
     host.drops.enter(this.#cell);
-    this.expectAnew();
   }
 
   expectAnew(): void {
-    for (const side of SIDES) {
-      const prefixes = Array.from(this.#host.sources[side], (prefix) => prefix.replace("/64", ""));
-      this.#cell.expect(side, prefixes);
-    }
+    for (const side of SIDES) this.#cell.expect(side, this.#expected(side));
   }
 
   close(code: Code): void {
@@ -50,6 +50,11 @@ export class RelayedUdpCell implements UdpLegs {
     this.#host.drops.leave(this.#cell);
     if (this.#splice) this.#splice.end(code);
     else this.#forgetHalf(code);
+  }
+
+  /** As the relay wants them. */
+  #expected(side: Side): string[] {
+    return Array.from(this.#host.sources[side], (prefix) => prefix.replace("/64", ""));
   }
 
   #take({ event, side, source }: DatagramEvent): void {

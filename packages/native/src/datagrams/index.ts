@@ -1,6 +1,6 @@
-import { availableParallelism } from "node:os";
 import { loaded } from "../addon.ts";
 import type { PumpAccount } from "../pump/index.ts";
+import { ENGINE_THREADS, SlotCounters, type ThreadedEngine } from "../threaded-engine.ts";
 
 /** In the order of `enum datagram_drop` (c/datagram-relay.h). */
 const DROPS = ["stranger", "early", "foreign", "splice-limit", "rate", "unsendable"] as const;
@@ -10,28 +10,28 @@ export type DatagramDrop = (typeof DROPS)[number];
 /** In the order of `enum datagram_event`. */
 const EVENTS = ["half", "meeting", "byte-limit"] as const;
 
-/** In the shape of `struct datagram_counters`. */
-const COUNTERS = { words: 16, lastMs: 2, heardMs: 3, dropped: 4, segmented: 11 } as const;
-const PER_BLOCK = 1024;
-
-/** More threads than this only get in the way of each other. */
-const MOST_THREADS = 4;
+/** In the shape of `struct datagram_counters`, and as many as `DATAGRAM_BLOCK`. */
+const COUNTERS = { words: 16, lastMs: 2, heardMs: 3, dropped: 4, segmented: 11, perBlock: 1024 } as const;
 
 type News = [slot: number, event: number, side: number, host: string, port: number];
 
 /** The C half (c/datagrams.c). */
-export interface DatagramEngine {
+export interface DatagramEngine extends ThreadedEngine {
   start(threads: number, onNews: () => void): void;
   bind(address: string, port: number, ipv6Only: boolean, bufferBytes: number): number;
   close(fd: number): void;
-  add(account: object, fds0: readonly number[], fds1: readonly number[]): number;
+  add(
+    account: object,
+    fds0: readonly number[],
+    sources0: readonly string[],
+    fds1: readonly number[],
+    sources1: readonly string[],
+  ): number;
   expect(slot: number, side: number, sources: readonly string[]): void;
   answer(slot: number, mayMeet: boolean): void;
   forget(slot: number): void;
   remove(slot: number): void;
   takeNews(): News | undefined;
-  counters(block: number): ArrayBuffer;
-  now(): number;
 }
 
 export interface DatagramEvent {
@@ -72,6 +72,13 @@ export class DatagramSocket {
   }
 }
 
+/** One side of a cell that is to be made. */
+export interface DatagramSide {
+  sockets: readonly DatagramSocket[];
+  /** Who may become its source, as of {@link DatagramCell.expect}. */
+  sources: readonly string[];
+}
+
 /** Sockets of two sides; datagrams between the first source of each. */
 export class DatagramCell {
   readonly #relay: DatagramRelay;
@@ -79,10 +86,10 @@ export class DatagramCell {
   #counters: Float64Array;
   #isRemoved = false;
 
-  constructor(relay: DatagramRelay, slot: number, counters: Float64Array) {
+  constructor(relay: DatagramRelay, slot: number) {
     this.#relay = relay;
     this.#slot = slot;
-    this.#counters = counters;
+    this.#counters = relay.counters.of(slot);
   }
 
   /** Sent on from side 0 and from side 1 since their sources met. */
@@ -92,12 +99,12 @@ export class DatagramCell {
 
   /** When something was sent on last, as `performance.now()` tells the time. */
   get lastActive(): number {
-    return this.#counters[COUNTERS.lastMs]! + this.#relay.clockOffset;
+    return this.#counters[COUNTERS.lastMs]! + this.#relay.counters.clockOffset;
   }
 
   /** When the source of a side alone was heard last. */
   get lastHeard(): number {
-    return this.#counters[COUNTERS.heardMs]! + this.#relay.clockOffset;
+    return this.#counters[COUNTERS.heardMs]! + this.#relay.counters.clockOffset;
   }
 
   /** Datagrams that were not sent on, since the cell was made. */
@@ -141,15 +148,13 @@ export class DatagramCell {
 /** Moves datagrams between UDP sockets in threads of its own, without JavaScript. One for a process. */
 export class DatagramRelay {
   readonly engine: DatagramEngine;
-  /** What is to be added to the engine's clock for `performance.now()`. */
-  readonly clockOffset: number;
-  readonly #blocks: ArrayBuffer[] = [];
+  readonly counters: SlotCounters;
   readonly #cells = new Map<number, (event: DatagramEvent) => void>();
 
   constructor(engine: DatagramEngine) {
     this.engine = engine;
-    this.clockOffset = performance.now() - engine.now();
-    engine.start(Math.min(MOST_THREADS, availableParallelism()), () => this.#tell());
+    this.counters = new SlotCounters(engine, COUNTERS);
+    engine.start(ENGINE_THREADS, () => this.#tell());
   }
 
   /**
@@ -162,23 +167,21 @@ export class DatagramRelay {
   }
 
   /**
-   * Makes a cell; nobody is expected yet. The sockets are its own from here on.
+   * Makes a cell. The sockets are its own from here on.
    * @param onEvent is not called any more when the cell was removed, nor with what came before a `forget`
-   * @throws Error with the system's code (ENOMEM, ENOSPC); the sockets stay the caller's then
+   * @throws Error of a source that is no address, or with the system's code (ENOMEM, ENOSPC); the sockets stay the caller's
+   * then
    */
   add(
     account: PumpAccount,
-    sides: readonly [readonly DatagramSocket[], readonly DatagramSocket[]],
+    [a, b]: readonly [DatagramSide, DatagramSide],
     onEvent: (event: DatagramEvent) => void,
   ): DatagramCell {
-    const [fds0, fds1] = sides.map((sockets) => sockets.map(({ fd }) => fd)) as [number[], number[]];
-    const slot = this.engine.add(account.handle, fds0, fds1);
-    for (const socket of sides.flat()) socket.handOver();
+    this.counters.reserve();
+    const slot = this.engine.add(account.handle, fdsOf(a), a.sources, fdsOf(b), b.sources);
+    for (const socket of [...a.sockets, ...b.sockets]) socket.handOver();
     this.#cells.set(slot, onEvent);
-    const block = Math.floor(slot / PER_BLOCK);
-    this.#blocks[block] ??= this.engine.counters(block);
-    const at = (slot % PER_BLOCK) * COUNTERS.words * Float64Array.BYTES_PER_ELEMENT;
-    return new DatagramCell(this, slot, new Float64Array(this.#blocks[block], at, COUNTERS.words));
+    return new DatagramCell(this, slot);
   }
 
   /** For cells alone. */
@@ -194,6 +197,10 @@ export class DatagramRelay {
       this.#cells.get(slot)?.({ event: EVENTS[event]!, side: side as 0 | 1, source: { host, port } });
     }
   }
+}
+
+function fdsOf({ sockets }: DatagramSide): number[] {
+  return sockets.map(({ fd }) => fd);
 }
 
 let shared: DatagramRelay | undefined;

@@ -1,6 +1,6 @@
-import { availableParallelism } from "node:os";
 import { loaded } from "../addon.ts";
 import { type Suite, suiteIndex } from "../aead/suite.ts";
+import { ENGINE_THREADS, SlotCounters, type ThreadedEngine } from "../threaded-engine.ts";
 
 export { pumpLegOf, resetUnlessFinished } from "./hand-over.ts";
 
@@ -12,15 +12,11 @@ const ENDS = ["finished", "reset-by-0", "reset-by-1", "byte-limit", "told", "bad
  */
 export type PumpEnd = (typeof ENDS)[number];
 
-/** In the shape of `struct pump_counters`. */
-const COUNTERS = { words: 4, lastMs: 2 } as const;
-const PER_BLOCK = 4096;
-
-/** More threads than this only get in the way of each other. */
-const MOST_THREADS = 4;
+/** In the shape of `struct pump_counters`, and as many as `PUMP_BLOCK`. */
+const COUNTERS = { words: 4, lastMs: 2, perBlock: 4096 } as const;
 
 /** The C half (c/pump.c). */
-export interface PumpEngine {
+export interface PumpEngine extends ThreadedEngine {
   start(threads: number, onEnded: (slotsAndEnds: number[]) => void): void;
   createAccount(): object;
   setAccount(account: object, bytesPerSecond: number, mostBytes: number): void;
@@ -43,8 +39,6 @@ export interface PumpEngine {
   end(slot: number): void;
   setResetOnClose(fd: number, resets: boolean): void;
   resetAll(): void;
-  counters(block: number): ArrayBuffer;
-  now(): number;
 }
 
 /** A connected TCP socket that does not block. What was read from it already goes first. */
@@ -105,25 +99,23 @@ export class PumpJoin {
   readonly #pump: Pump;
   readonly #slot: number;
   readonly #counters: Float64Array;
-  readonly #at: number;
   /** Counters when it was over: the slot is another join's then. */
   #last: { bytes: readonly [number, number]; lastActive: number } | undefined;
 
-  constructor(pump: Pump, slot: number, counters: Float64Array) {
+  constructor(pump: Pump, slot: number) {
     this.#pump = pump;
     this.#slot = slot;
-    this.#counters = counters;
-    this.#at = (slot % PER_BLOCK) * COUNTERS.words;
+    this.#counters = pump.counters.of(slot);
   }
 
   /** Read from side 0 and from side 1 so far. */
   get bytes(): readonly [number, number] {
-    return this.#last?.bytes ?? [this.#counters[this.#at]!, this.#counters[this.#at + 1]!];
+    return this.#last?.bytes ?? [this.#counters[0]!, this.#counters[1]!];
   }
 
   /** When something moved last, as `performance.now()` tells the time. */
   get lastActive(): number {
-    return this.#last?.lastActive ?? this.#counters[this.#at + COUNTERS.lastMs]! + this.#pump.clockOffset;
+    return this.#last?.lastActive ?? this.#counters[COUNTERS.lastMs]! + this.#pump.counters.clockOffset;
   }
 
   /** Resets both sockets; `onEnded` is told `told`, unless the join was over before. */
@@ -141,15 +133,13 @@ export class PumpJoin {
 /** Moves bytes between pairs of sockets in threads of its own, without JavaScript. One for a process. */
 export class Pump {
   readonly engine: PumpEngine;
-  /** What is to be added to the engine's clock for `performance.now()`. */
-  readonly clockOffset: number;
-  readonly #blocks: Float64Array[] = [];
+  readonly counters: SlotCounters;
   readonly #joins = new Map<number, { join: PumpJoin; onEnded: (end: PumpEnd) => void }>();
 
   constructor(engine: PumpEngine) {
     this.engine = engine;
-    this.clockOffset = performance.now() - engine.now();
-    engine.start(Math.min(MOST_THREADS, availableParallelism()), (slotsAndEnds) => this.#ended(slotsAndEnds));
+    this.counters = new SlotCounters(engine, COUNTERS);
+    engine.start(ENGINE_THREADS, (slotsAndEnds) => this.#ended(slotsAndEnds));
   }
 
   createAccount(): PumpAccount {
@@ -168,10 +158,9 @@ export class Pump {
     onEnded: (end: PumpEnd) => void,
     records?: LegRecords,
   ): PumpJoin {
+    this.counters.reserve();
     const slot = this.#join(account, legs, records);
-    const block = Math.floor(slot / PER_BLOCK);
-    this.#blocks[block] ??= new Float64Array(this.engine.counters(block));
-    const join = new PumpJoin(this, slot, this.#blocks[block]);
+    const join = new PumpJoin(this, slot);
     this.#joins.set(slot, { join, onEnded });
     return join;
   }

@@ -25,7 +25,9 @@ describe("the engine", () => {
     "changes nothing, mixes nothing and leaks nothing (-fsanitize=%s)",
     async (sanitizer) => {
       const program = join(folder, `stress-${sanitizer}`);
-      const engine = ["datagram-relay", "datagram-train", "pump-account"].map((name) => `../../c/${name}.c`);
+      const engine = ["datagram-relay", "datagram-train", "pump-account", "event-thread", "slots"].map(
+        (name) => `../../c/${name}.c`,
+      );
       const sources = ["stress.c", ...engine].map((file) => join(import.meta.dirname, file));
       const flags = ["-std=gnu11", "-O1", "-g", `-fsanitize=${sanitizer}`, "-pthread", "-Wl,--wrap=sendmmsg"];
       const built = spawnSync("gcc", [...flags, ...sources, "-o", program], { encoding: "utf8" });
@@ -60,12 +62,13 @@ async function freePort(): Promise<number> {
 /** A cell that expects 127.0.0.1 on both sides, and who comes to it. */
 async function oneCell(): Promise<{ cell: DatagramCell; ports: [number, number]; events: DatagramEvent[] }> {
   const ports: [number, number] = [await freePort(), await freePort()];
-  const [a, b] = ports.map((port) => relay!.bind("127.0.0.1", port, false, BUFFER_BYTES));
+  const [a, b] = ports.map((port) => ({
+    sockets: [relay!.bind("127.0.0.1", port, false, BUFFER_BYTES)],
+    sources: ["127.0.0.1"],
+  }));
   const events: DatagramEvent[] = [];
-  const cell = relay!.add(thePump()!.createAccount(), [[a!], [b!]], (event) => events.push(event));
+  const cell = relay!.add(thePump()!.createAccount(), [a!, b!], (event) => events.push(event));
   onTestFinished(() => cell.remove());
-  cell.expect(0, ["127.0.0.1"]);
-  cell.expect(1, ["127.0.0.1"]);
   return { cell, ports, events };
 }
 
@@ -133,14 +136,37 @@ describe("the relay", () => {
     const { cell } = await oneCell();
     const { engine } = relay!;
     expect(() => relay!.bind("localhost", 0, false, BUFFER_BYTES)).toThrow("an address is a literal");
-    expect(() => engine.add({}, [], [])).toThrow("not an account");
-    expect(() => engine.add(thePump()!.createAccount().handle, [1_000_000], [])).toThrow(
+    expect(() => engine.add({}, [], [], [], [])).toThrow("not an account");
+    expect(() => engine.add(thePump()!.createAccount().handle, [1_000_000], [], [], [])).toThrow(
       expect.objectContaining({ code: "EBADF" }),
     );
     expect(() => cell.expect(0, ["elsewhere"])).toThrow("an address is a literal");
     expect(() => engine.counters(1_000_000)).toThrow("no such block");
     engine.answer(1_000_000, true);
     engine.remove(1_000_000);
+  });
+
+  test("leaves the sockets with their owner when a cell cannot be made", async () => {
+    const account = thePump()!.createAccount();
+    const ports = [await freePort(), await freePort()];
+    const [a, b] = ports.map((port) => relay!.bind("127.0.0.1", port, false, BUFFER_BYTES));
+    const add = (sources: string[], onEvent: () => void): DatagramCell =>
+      relay!.add(
+        account,
+        [
+          { sockets: [a!], sources: ["127.0.0.1"] },
+          { sockets: [b!], sources },
+        ],
+        onEvent,
+      );
+    expect(() => add(["elsewhere"], () => undefined)).toThrow("an address is a literal");
+    const heard = new Promise<void>((resolve) => {
+      const cell = add(["127.0.0.1"], resolve);
+      onTestFinished(() => cell.remove());
+    });
+    (await client()).send("first", ports[1]!, "127.0.0.1");
+    await heard;
+    expect(() => b!.fd).toThrow("a cell's");
   });
 
   test.each([

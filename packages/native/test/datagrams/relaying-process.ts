@@ -7,11 +7,14 @@ const [how, ...ports] = process.argv.slice(2);
 const relay = theDatagramRelay()!;
 const [a, b] = ports.map((port) => relay.bind("127.0.0.1", Number(port), false, 65_536));
 const account = thePump()!.createAccount();
-const cell = relay.add(account, [[a!], [b!]], ({ event }) => {
+const sources = ["127.0.0.1"];
+const sides = [
+  { sockets: [a!], sources },
+  { sockets: [b!], sources },
+] as const;
+const cell = relay.add(account, sides, ({ event }) => {
   if (event === "meeting") cell.answer(true);
 });
-cell.expect(0, ["127.0.0.1"]);
-cell.expect(1, ["127.0.0.1"]);
 process.stdout.write("ready\n");
 await once(process.stdin, "data");
 if (how === "exit") process.exit(7);

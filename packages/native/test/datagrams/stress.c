@@ -23,7 +23,8 @@
 
 #define PAIRS 60
 #define BURSTS 12
-#define CROWD 1000
+/* More than one block of counters. */
+#define CROWD (DATAGRAM_BLOCK + 76)
 #define LARGEST 65507
 #define BUFFER_BYTES (1024 * 1024)
 #define PATIENCE_MS 20000
@@ -116,14 +117,21 @@ static const char *const hosts[2][2] = {
 	{ "::ffff:127.0.0.1", "::ffff:127.0.0.3" },
 };
 
-static void expect_host(struct datagram_relay *relay, uint32_t slot, int side,
-			const char *host)
+static struct datagram_source source_of(const char *host)
 {
 	struct sockaddr_in6 address = mapped(host, 0);
 	size_t bytes = IN6_IS_ADDR_V4MAPPED(&address.sin6_addr) ? 16 : 8;
 	struct datagram_source source = { { 0 } };
 
 	memcpy(source.bytes, &address.sin6_addr, bytes);
+	return source;
+}
+
+static void expect_host(struct datagram_relay *relay, uint32_t slot, int side,
+			const char *host)
+{
+	struct datagram_source source = source_of(host);
+
 	check(datagram_expect(relay, slot, side, &source, 1), "expecting");
 }
 
@@ -142,13 +150,15 @@ static uint32_t add_cell(struct datagram_relay *relay,
 			 const char *const expected[2])
 {
 	int fds[2] = { bound("::", &ports[0]), bound("::", &ports[1]) };
-	const int *const sides[2] = { &fds[0], &fds[1] };
-	const size_t counts[2] = { 1, 1 };
-	int64_t slot = datagram_add(relay, account, sides, counts);
+	struct datagram_source sources[2] = { source_of(expected[0]),
+					      source_of(expected[1]) };
+	const struct datagram_side sides[2] = {
+		{ &fds[0], 1, &sources[0], 1 },
+		{ &fds[1], 1, &sources[1], 1 },
+	};
+	int64_t slot = datagram_add(relay, account, sides);
 
 	check(slot >= 0, "adding");
-	for (int side = 0; side < 2; side++)
-		expect_host(relay, (uint32_t)slot, side, expected[side]);
 	return (uint32_t)slot;
 }
 
@@ -557,8 +567,10 @@ static void come_and_go(struct datagram_relay *relay,
 	for (int turn = 0; turn < 400; turn++) {
 		struct pair *pair = &pairs[turn % 4];
 		int fds[2];
-		const int *const sides[2] = { &fds[0], &fds[1] };
-		const size_t counts[2] = { 1, 1 };
+		const struct datagram_side sides[2] = {
+			{ .fds = &fds[0], .fd_count = 1 },
+			{ .fds = &fds[1], .fd_count = 1 },
+		};
 		int64_t slot;
 
 		usleep(500);
@@ -573,7 +585,7 @@ static void come_and_go(struct datagram_relay *relay,
 			fds[side] = at_port(pair->ports[side]);
 			check(fds[side] >= 0, "the port is free at once");
 		}
-		slot = datagram_add(relay, account, sides, counts);
+		slot = datagram_add(relay, account, sides);
 		check(slot >= 0, "adding again");
 		pair->slot = (uint32_t)slot;
 		expect_host(relay, pair->slot, 0, at[0]);

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { type PumpEnd, type PumpJoin, type PumpLeg, thePump } from "../../src/pump/index.ts";
 import { nativeUnavailable } from "../engines.ts";
 import { skipAll } from "../skip-all.ts";
@@ -26,7 +26,7 @@ describe("the engine", () => {
     "loses nothing, mixes nothing and leaks nothing (-fsanitize=%s)",
     async (sanitizer) => {
       const program = join(folder, `stress-${sanitizer}`);
-      const parts = ["pump-engine", "pump-account", "leg-records", "aead-record", "aead-key"];
+      const parts = ["pump-engine", "pump-account", "event-thread", "slots", "leg-records", "aead-record", "aead-key"];
       const sources = ["stress.c", ...parts.map((part) => `../../c/${part}.c`)];
       const files = sources.map((file) => join(import.meta.dirname, file));
       const flags = ["-std=gnu11", "-O1", "-g", `-fsanitize=${sanitizer}`, "-pthread", "-isystem", NODE_HEADERS];
@@ -155,6 +155,9 @@ describe("the pump", () => {
     );
     expect(() => pump!.engine.join({}, 0, a.leg.early, 0, a.leg.early)).toThrow("not an account");
     expect(() => account.set(Number.NaN, 0)).toThrow("numbers from 0 on");
+    // Counters that cannot be had.
+    vi.spyOn(pump!.engine, "reserve").mockReturnValueOnce(1000);
+    expect(() => pump!.join(account, [a.leg, b.leg], () => expect.fail("there is no join"))).toThrow("no such block");
     const ended = new Promise((resolve) => pump!.join(account, [a.leg, b.leg], resolve));
     a.handedOver();
     b.handedOver();
