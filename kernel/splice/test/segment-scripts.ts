@@ -1,3 +1,5 @@
+import type { Families } from "./relay-topology.ts";
+
 /**
  * Scripts of wire.c: what a splice does with each segment, whatever splices. Whoever runs them sets up a cell between ends
  * `a` and `b`, whose SYN-ACKs are not repeated unless a case's words say so.
@@ -431,7 +433,7 @@ export const OFFERS: readonly [name: string, a: string, b: string, toA: string, 
  * An error about a packet of `a`'s as it comes from beyond `b`, and as `a` hears of it. The "MTU" of a parameter problem
  * is where it points.
  */
-export const ERRORS: readonly [families: readonly [4 | 6, 4 | 6], sent: string, heard: string][] = [
+export const ERRORS: readonly [families: Families, sent: string, heard: string][] = [
   [[4, 4], "3 1", "3 1"],
   [[4, 4], "3 3", "3 3"],
   [[4, 4], "3 13", "3 13"],
@@ -479,6 +481,18 @@ b > A seq 5001 ack 1101
 a < A seq 5001 ack 1101`;
 }
 
+/** What is refused, once each: of an open connection a stray SYN, a reset far off, a hop limit, and what is beyond a FIN. */
+export const REFUSED = `${OPEN}
+a > S seq 7000
+a > R seq 300000000
+b < R seq 300000000
+a > A seq 1001 ttl 1
+a < icmp 11 0
+a > FA seq 1001 ack 5001
+b < FA seq 1001 ack 5001
+a > A seq 1002 ack 5001 len 1
+b -`;
+
 /** A connection from its first segment to its last. */
 export const WHOLE = `${OPEN}${DATA_BOTH_WAYS}
 a > FA seq 1101 ack 5061
@@ -492,7 +506,7 @@ b < A seq 1102 ack 5062`;
  * Datagrams with all that a checksum can be.
  * @param hasUnsummed also one of IPv4 that has none, which IPv6 must have
  */
-export function sumsScript(families: readonly [4 | 6, 4 | 6], hasUnsummed = families[0] === 4): string {
+export function sumsScript(families: Families, hasUnsummed = families[0] === 4): string {
   const unsummed = hasUnsummed ? `a > udp len 9 sum 0\nb < udp len 9${families[1] === 4 ? " sum 0" : ""}` : "";
   // A sum of zero looks different from none.
   return `

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ALL_FAMILIES, type Families, SET_UP_HOSTS, wireEnds } from "../../../kernel/splice/test/relay-topology.ts";
 import {
   bothWays,
   CASES,
@@ -13,58 +14,15 @@ import {
   OFFERS,
   OPEN,
   offerScripts,
+  REFUSED,
   sumsScript,
   WHOLE,
 } from "../../../kernel/splice/test/segment-scripts.ts";
 import type { CellPorts, DataPathStats } from "../src/index.ts";
 import type { Request } from "./child/ebpf-relay.ts";
 
-/**
- * The relay's namespace between two others, which have no stack at the addresses that the scripts use:
- *
- *   a 10.1.0.2, fd01::2 --- 10.1.0.1, fd01::1 i 10.2.0.1, fd02::1 --- r --- 10.3.0.2, fd03::2 b
- */
-const NAMESPACES = `
-set -e
-for host in a i r b; do ip netns add $host; ip -n $host link set lo up; done
-address() { ip -n $1 addr add $3 dev $2; ip -n $1 addr add $4 dev $2 nodad; ip -n $1 link set $2 up; }
-ip link add a0 netns a type veth peer name i0 netns i
-ip link add i1 netns i type veth peer name r0 netns r
-ip link add r1 netns r type veth peer name b0 netns b
-address a a0 10.1.0.2/24 fd01::2/64
-address i i0 10.1.0.1/24 fd01::1/64
-address i i1 10.2.0.1/24 fd02::1/64
-address r r0 10.2.0.3/24 fd02::3/64
-address r r1 10.3.0.1/24 fd03::1/64
-address b b0 10.3.0.2/24 fd03::2/64
-ip netns exec r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-ip -n a route add default via 10.1.0.1
-ip -n a -6 route add default via fd01::1
-ip -n b route add default via 10.3.0.1
-ip -n b -6 route add default via fd03::1
-ip -n r route add default via 10.2.0.1
-ip -n r -6 route add default via fd02::1
-ip -n i route add 10.3.0.0/24 via 10.2.0.3
-ip -n i -6 route add fd03::/64 via fd02::3
-ip -n i route add 10.1.0.128/25 via 10.1.0.2
-ip -n i -6 route add fd01::ff:0/112 via fd01::2
-ip -n r route add 10.3.0.128/25 via 10.3.0.2
-ip -n r -6 route add fd03::ff:0/112 via fd03::2
-`;
-const FAMILIES = [
-  [4, 4],
-  [6, 6],
-  [4, 6],
-  [6, 4],
-] as const;
-/** As many addresses of each side as the routes above lead to. */
-const GHOSTS = 127;
 const CHILD = fileURLToPath(new URL("./child/ebpf-relay.ts", import.meta.url));
 const SOURCES = fileURLToPath(new URL("../../../kernel/splice/test/", import.meta.url));
-const HOSTS = [
-  { host: "a", v4: "10.1.0", v6: "fd01::ff", ist4: "10.1.0.1", ist6: "fd01::1" },
-  { host: "b", v4: "10.3.0", v6: "fd03::ff", ist4: "10.2.0.1", ist6: "fd02::1" },
-] as const;
 
 let folder: string;
 let child: ChildProcessWithoutNullStreams;
@@ -90,27 +48,21 @@ function ask<T>(request: Request): Promise<T> {
 }
 
 interface WireOptions {
-  families?: readonly [4 | 6, 4 | 6];
+  families?: Families;
   halfMs?: number;
 }
 
 /** Runs a script at a cell of its own. @returns the state of the newest splice there */
 async function wire(script: string, { families = [4, 4], halfMs = 10_000 }: WireOptions = {}) {
-  const number = ++allocations;
-  const ghost = 128 + (number % GHOSTS);
-  const allocation = number.toString(16).padStart(16, "0");
-  const sources = HOSTS.map(({ v4, v6 }) => [`${v4}.${ghost}`, `${v6}:${ghost}`]) as [string[], string[]];
+  const ends = wireEnds(allocations++);
+  const allocation = allocations.toString(16).padStart(16, "0");
   const limits = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs };
   const [cell] = await ask<CellPorts[]>({
     call: "allocate",
-    spec: { allocation, cells: [{ cell: 0 }], sources, limits },
-  });
-  const ends = HOSTS.flatMap(({ host, ist4, ist6 }, side) => {
-    const [own, ist] = families[side] === 4 ? [sources[side]![0]!, ist4] : [sources[side]![1]!, ist6];
-    return [host, own, `700${side}`, ist, String(cell!.ports[side])];
+    spec: { allocation, cells: [{ cell: 0 }], sources: ends.sources, limits },
   });
   await new Promise<void>((resolve, reject) => {
-    const run = execFile(join(folder, "wire"), ends, (error, stdout) => {
+    const run = execFile(join(folder, "wire"), ends.words(cell!.ports, families), (error, stdout) => {
       if (error) reject(new Error(stdout || error.message));
       else resolve();
     });
@@ -130,7 +82,7 @@ async function restart(handshake = { synAckMs: 60_000, synRcvdMs: 60_000 }): Pro
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "isthmus-wire-"));
   execFileSync("gcc", ["-O2", "-Wall", "-Werror", "-o", join(folder, "wire"), join(SOURCES, "wire.c")]);
-  execFileSync("sh", ["-c", NAMESPACES]);
+  execFileSync("sh", ["-c", SET_UP_HOSTS]);
   const node = [process.execPath, "--conditions=source", CHILD];
   child = spawn("ip", ["netns", "exec", "i", ...node], { stdio: ["pipe", "pipe", "inherit"] }) as never;
   lines = createInterface({ input: child.stdout });
@@ -155,11 +107,11 @@ describe("the BPF programs, segment by segment", () => {
     for (const script of offerScripts(offer)) await wire(script);
   });
 
-  it.concurrent.each(FAMILIES)("pass a whole connection of IPv%i and IPv%i", async (...families) => {
+  it.concurrent.each(ALL_FAMILIES)("pass a whole connection of IPv%i and IPv%i", async (...families) => {
     expect(await wire(WHOLE, { families })).toBe("time-wait");
   });
 
-  it.concurrent.each(FAMILIES)("keep the checksums of datagrams right, IPv%i and IPv%i", async (...families) => {
+  it.concurrent.each(ALL_FAMILIES)("keep the checksums of datagrams right, IPv%i and IPv%i", async (...families) => {
     await wire(sumsScript(families, families[0] === 4 && families[1] === 4), { families });
   });
 
@@ -188,16 +140,7 @@ it.each([
 
 it("count what they refuse by its reason", async () => {
   const { dropped: before } = await ask<DataPathStats>({ call: "stats" });
-  await wire(`${OPEN}
-a > S seq 7000
-a > R seq 300000000
-b < R seq 300000000
-a > A seq 1001 ttl 1
-a < icmp 11 0
-a > FA seq 1001 ack 5001
-b < FA seq 1001 ack 5001
-a > A seq 1002 ack 5001 len 1
-b -`);
+  await wire(REFUSED);
   const { dropped } = await ask<DataPathStats>({ call: "stats" });
   const reasons = ["beyond-fin", "stray-syn", "window", "hop-limit", "malformed"] as const;
   expect(reasons.map((reason) => (dropped[reason] ?? 0) - (before[reason] ?? 0))).toEqual([1, 1, 1, 1, 0]);

@@ -1,6 +1,7 @@
 import { kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ALL_FAMILIES, bootRelay, type RelayHosts } from "./relay-hosts.ts";
+import { ALL_FAMILIES } from "../../../kernel/splice/test/relay-topology.ts";
+import { bootRelay, type RelayHosts } from "./relay-hosts.ts";
 
 /** What many an administrator has; it must not see anything wrong in splices, nor in errors about them. */
 function firewall(name: string): string {

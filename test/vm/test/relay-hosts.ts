@@ -1,38 +1,23 @@
 import { resolve } from "node:path";
 import { buildModule, type Kernel, type KernelModule, VirtualMachine, type VirtualMachineOptions } from "@isthmus/vm";
+import {
+  type Families,
+  HOSTS,
+  NAMESPACES,
+  SET_UP_HOSTS,
+  wireEnds,
+} from "../../../kernel/splice/test/relay-topology.ts";
 
 const TOOLS = resolve(import.meta.dirname, "../../../kernel/splice/test");
 const TOOL_NAMES = ["istctl", "leg", "wire"];
 /** Where they are in the guest's memory: from the host's files each start would take much longer. */
 const BIN = "/tmp/relay-tools";
 
-/** Of the ends of a splice. */
-export type Families = readonly [a: 4 | 6, b: 4 | 6];
-
-export const ALL_FAMILIES = [
-  [4, 4],
-  [6, 6],
-  [4, 6],
-  [6, 4],
-] as const satisfies readonly Families[];
-
-/**
- * Three hosts in a virtual machine: `a` and `b` reach nobody but the relay `i`, and each other through it only.
- *
- *   a 10.1.0.2, fd01::2 --- 10.1.0.1, fd01::1 i 10.2.0.1, fd02::1 --- r --- 10.3.0.2, fd03::2 b
- *
- * `r` is a plain router, where tests make a path narrow, lossy or slow.
- */
-export const HOSTS = {
-  a: { v4: "10.1.0.2", v6: "fd01::2", ist4: "10.1.0.1", ist6: "fd01::1" },
-  b: { v4: "10.3.0.2", v6: "fd03::2", ist4: "10.2.0.1", ist6: "fd02::1" },
-} as const;
-
 /** The sources of both hosts, as words of istctl. */
 export const SOURCES = "source 0 10.1.0.2 source 0 fd01::/64 source 1 10.3.0.2 source 1 fd03::/64";
 
 /**
- * The same with a NAT (nftables, masquerade) in front of each host:
+ * `HOSTS` with a NAT (nftables, masquerade) in front of each:
  *
  *   a 192.168.1.2, fd11::2 --- q 10.1.0.2, fd01::2 --- i --- 10.2.0.3, fd02::3 r --- 192.168.3.2, fd13::2 b
  */
@@ -43,57 +28,14 @@ const HOSTS_BEHIND_NATS = {
 
 const SOURCES_BEHIND_NATS = "source 0 10.1.0.2 source 0 fd01::2 source 1 10.2.0.3 source 1 fd02::3";
 
-const NAMESPACES = `
-set -e
-for host in a q i r b; do
-  ip netns add $host
-  ip -n $host link set lo up
-done
-address() {
-  ip -n $1 addr add $3 dev $2
-  ip -n $1 addr add $4 dev $2 nodad
-  ip -n $1 link set $2 up
-}
-ip link add i1 netns i type veth peer name r0 netns r
-ip link add r1 netns r type veth peer name b0 netns b
-address i i1 10.2.0.1/24 fd02::1/64
-address r r0 10.2.0.3/24 fd02::3/64
-for host in q r; do
-  ip netns exec $host sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-done
-`;
-
-const PLAIN = `
-${NAMESPACES}
-ip netns del q
-ip link add a0 netns a type veth peer name i0 netns i
-address a a0 10.1.0.2/24 fd01::2/64
-address i i0 10.1.0.1/24 fd01::1/64
-address r r1 10.3.0.1/24 fd03::1/64
-address b b0 10.3.0.2/24 fd03::2/64
-for family in 4 6; do
-  [ $family = 4 ] && one=10.1.0.1 two=10.2.0.3 three=10.3.0.1 net=10.3.0.0/24
-  [ $family = 6 ] && one=fd01::1 two=fd02::3 three=fd03::1 net=fd03::/64
-  ip -n a -$family route add default via $one
-  ip -n i -$family route add $net via $two
-  ip -n b -$family route add default via $three
-  ip -n r -$family route add default via $(echo $two | sed 's/3$/1/')
-done
-# Addresses that no stack answers for, though their packets come to these hosts.
-ip -n i route add 10.1.0.128/25 via 10.1.0.2
-ip -n i route add fd01::ff:0/112 via fd01::2
-ip -n r route add 10.3.0.128/25 via 10.3.0.2
-ip -n r route add fd03::ff:0/112 via fd03::2
-`;
-
 /** Some hundred programs are started, on a machine that has just come up. */
 const SET_UP_MS = 300_000;
 
-/** As many addresses of each side as the routes above lead to. */
-const GHOSTS = 127;
-
 const BEHIND_NATS = `
 ${NAMESPACES}
+ip netns add q
+ip -n q link set lo up
+ip netns exec q sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 ip link add a0 netns a type veth peer name q1 netns q
 ip link add q0 netns q type veth peer name i0 netns i
 address a a0 192.168.1.2/24 fd11::2/64
@@ -177,7 +119,7 @@ export class RelayHosts {
     vm.compile(...TOOL_NAMES.map(sourceOf));
     const script = `
       mkdir -p ${BIN} && cp ${TOOL_NAMES.map((tool) => `${vm.guestShare}/${tool}`).join(" ")} ${BIN}
-      ${behindNats ? BEHIND_NATS : PLAIN}
+      ${behindNats ? BEHIND_NATS : SET_UP_HOSTS}
     `;
     await vm.check(script, SET_UP_MS);
     return new RelayHosts(vm, behindNats);
@@ -303,21 +245,13 @@ export class RelayHosts {
     script: string,
     { families = [4, 4], words = "timeout syn-ack 60000" }: WireOptions = {},
   ): Promise<string> {
-    const number = 128 + (this.#ghosts++ % GHOSTS);
-    const ghosts = [
-      { host: "a", v4: `10.1.0.${number}`, v6: `fd01::ff:${number}` },
-      { host: "b", v4: `10.3.0.${number}`, v6: `fd03::ff:${number}` },
-    ] as const;
-    const sources = ghosts.map(({ v4, v6 }, side) => `source ${side} ${v4} source ${side} ${v6}`).join(" ");
+    const ends = wireEnds(this.#ghosts++);
+    const sources = ends.sources.flatMap((each, side) => each.map((address) => `source ${side} ${address}`)).join(" ");
     const { id, ports, request } = this.#nextCell(words, sources);
-    const ends = ghosts.map(({ host, v4, v6 }, side) => {
-      const { ist4, ist6 } = HOSTS[host];
-      return `${host} ${families[side] === 4 ? `${v4} 700${side} ${ist4}` : `${v6} 700${side} ${ist6}`} ${ports[side]}`;
-    });
     return this.vm.check(`
       set -e
       ip netns exec i ${BIN}/istctl ${request}
-      ${BIN}/wire ${ends.join(" ")} <<'END'\n${script}\nEND
+      ${BIN}/wire ${ends.words(ports, families).join(" ")} <<'END'\n${script}\nEND
       ip netns exec i ${BIN}/istctl splices ${id}
     `);
   }

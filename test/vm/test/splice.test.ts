@@ -1,6 +1,7 @@
 import { type KernelModule, kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ALL_FAMILIES, bootRelay, HOSTS, type RelayHosts, SOURCES } from "./relay-hosts.ts";
+import { ALL_FAMILIES, HOSTS } from "../../../kernel/splice/test/relay-topology.ts";
+import { bootRelay, type RelayHosts, SOURCES } from "./relay-hosts.ts";
 
 describe.each(kernelsUnderTest())("ist_splice on $version", (kernel) => {
   let module: KernelModule;

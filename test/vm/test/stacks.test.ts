@@ -1,6 +1,7 @@
 import { kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ALL_FAMILIES, bootRelay, type RelayHosts } from "./relay-hosts.ts";
+import { ALL_FAMILIES } from "../../../kernel/splice/test/relay-topology.ts";
+import { bootRelay, type RelayHosts } from "./relay-hosts.ts";
 
 /** tcpi_options of <linux/tcp.h>. */
 const TIMESTAMPS = 1;
