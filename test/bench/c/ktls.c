@@ -91,18 +91,20 @@ static void seal_record(const uint8_t *content, uint8_t *record)
 		die("sealing");
 }
 
-static void open_record(uint8_t *record, uint8_t *content)
+static void open_record(const uint8_t *record, uint8_t *content)
 {
-	uint8_t nonce[12], *body = record + HEADER_BYTES, type = 0;
+	const uint8_t *body = record + HEADER_BYTES;
+	uint8_t nonce[12], tag[TAG_BYTES], type = 0;
 	int size;
 
 	next_nonce(nonce);
+	memcpy(tag, body + RECORD_BYTES + 1, sizeof(tag));
 	if (!EVP_DecryptInit_ex(context, NULL, NULL, NULL, nonce) ||
 	    !EVP_DecryptUpdate(context, NULL, &size, record, HEADER_BYTES) ||
 	    !EVP_DecryptUpdate(context, content, &size, body, RECORD_BYTES) ||
 	    !EVP_DecryptUpdate(context, &type, &size, body + RECORD_BYTES, 1) ||
 	    !EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, TAG_BYTES,
-				 body + RECORD_BYTES + 1) ||
+				 tag) ||
 	    EVP_DecryptFinal_ex(context, &type, &size) != 1)
 		die("opening");
 }
@@ -217,9 +219,11 @@ static bool through_pipe(void)
 	return count > 0;
 }
 
-static bool seal(void)
+/* Turns pieces of IN bytes into pieces of OUT bytes by this program's cipher. */
+static bool by_records(size_t in, size_t out,
+		       void (*turn)(const uint8_t *, uint8_t *))
 {
-	ssize_t count = recv(from, buffer + kept, CHUNK_BYTES - kept, 0);
+	ssize_t count = recv(from, buffer + kept, RECORDS * in - kept, 0);
 	size_t records;
 
 	if (count < 0 && !would_block(count))
@@ -227,32 +231,23 @@ static bool seal(void)
 	if (count <= 0)
 		return false;
 	kept += (size_t)count;
-	records = kept / RECORD_BYTES;
+	records = kept / in;
 	for (size_t i = 0; i < records; i++)
-		seal_record(buffer + i * RECORD_BYTES, other + i * SEALED_BYTES);
-	send_all(to, other, records * SEALED_BYTES);
-	kept -= records * RECORD_BYTES;
-	memmove(buffer, buffer + records * RECORD_BYTES, kept);
+		turn(buffer + i * in, other + i * out);
+	send_all(to, other, records * out);
+	kept -= records * in;
+	memmove(buffer, buffer + records * in, kept);
 	return true;
+}
+
+static bool seal(void)
+{
+	return by_records(RECORD_BYTES, SEALED_BYTES, seal_record);
 }
 
 static bool open_sealed(void)
 {
-	ssize_t count = recv(from, buffer + kept, ROOM_BYTES - kept, 0);
-	size_t records;
-
-	if (count < 0 && !would_block(count))
-		die("recv");
-	if (count <= 0)
-		return false;
-	kept += (size_t)count;
-	records = kept / SEALED_BYTES;
-	for (size_t i = 0; i < records; i++)
-		open_record(buffer + i * SEALED_BYTES, other + i * RECORD_BYTES);
-	send_all(to, other, records * RECORD_BYTES);
-	kept -= records * SEALED_BYTES;
-	memmove(buffer, buffer + records * SEALED_BYTES, kept);
-	return true;
+	return by_records(SEALED_BYTES, RECORD_BYTES, open_record);
 }
 
 static const struct way {
