@@ -26,7 +26,7 @@ static __always_inline void ist_cell_met(struct __sk_buff *skb,
 					 const struct ist_bpf_cell_key *key,
 					 __u32 mode, __u32 side, bool has_data)
 {
-	__u64 id = ist_next_id(), now = bpf_ktime_get_ns();
+	__u64 id = ist_next_id(), now = ist_now();
 	struct ist_bpf_splice *splice;
 	__u32 unanswered = 0, i;
 	int reason;
@@ -87,7 +87,7 @@ static __noinline int ist_cell_syn(struct __sk_buff *skb,
 	if (!ist_parse_offer(scratch, segment, packet, skb) ||
 	    !ist_way_back(&seen, skb))
 		return ist_drop(IST_REASON_MALFORMED);
-	now = bpf_ktime_get_ns();
+	now = ist_now();
 	mine = &cell->waiting[0][side & 1];
 	other = &cell->waiting[0][(side & 1) ^ 1];
 
@@ -195,7 +195,7 @@ static __noinline int ist_cell_udp(struct __sk_buff *skb,
 	cell = bpf_map_lookup_elem(&ist_cells, key);
 	if (!cell || !scratch || !ist_way_back(&seen, skb))
 		return ist_drop(IST_REASON_RELEASED);
-	now = bpf_ktime_get_ns();
+	now = ist_now();
 	mine = &cell->waiting[1][side & 1];
 	other = &cell->waiting[1][(side & 1) ^ 1];
 
@@ -240,7 +240,7 @@ static __noinline int ist_cell_udp(struct __sk_buff *skb,
 		return ist_drop(IST_REASON_RELEASED);
 	ist_tell_splice(&scratch->event, flow.splice, splice, 0);
 	ist_fragments_follow(scratch, packet, &flow);
-	return ist_output(skb, packet, &flow, splice, packet->length - 8);
+	return ist_output(skb, scratch, &flow, splice, packet->length - 8);
 }
 
 static __always_inline struct ist_bpf_port *

@@ -92,7 +92,7 @@ static long ist_fanout_copy(__u64 index, void *data)
 	splice = ist_fanout_receiver_at(fanout, slot);
 	if (!splice)
 		return 0;
-	ist_output(frame->skb, &scratch->packet, &fanout->flow, splice,
+	ist_output(frame->skb, scratch, &fanout->flow, splice,
 		   ist_fanout_payload(&scratch->packet));
 	frame->spoilt = !ist_fanout_restore(frame->skb, scratch, splice);
 	return frame->spoilt;
@@ -135,7 +135,7 @@ static __noinline int ist_fanout_send(struct __sk_buff *skb,
 	splice = ist_fanout_receiver_at(fanout, fanout->first);
 	if (frame.spoilt || !splice)
 		return TC_ACT_SHOT;
-	return ist_output(skb, packet, &fanout->flow, splice,
+	return ist_output(skb, scratch, &fanout->flow, splice,
 			  ist_fanout_payload(packet));
 }
 
@@ -230,7 +230,7 @@ ist_fanout_source(struct __sk_buff *skb, struct ist_packet *packet,
 		return ist_drop(IST_REASON_MALFORMED);
 	source = &cell->waiting[1][0];
 	group = &cell->waiting[1][1];
-	now = bpf_ktime_get_ns();
+	now = ist_now();
 	bpf_spin_lock(&cell->lock);
 	if (!cell->dead)
 		is_source = ist_half_datagram(&source->half, &packet->tuple,
@@ -286,7 +286,7 @@ ist_fanout_receiver(struct __sk_buff *skb, struct ist_packet *packet,
 	__builtin_memset(&scratch->pair[1], 0, sizeof(scratch->pair[1]));
 	scratch->pair[1].half.tuple = packet->tuple;
 	scratch->pair[1].seen = seen;
-	scratch->pair[1].heard = bpf_ktime_get_ns();
+	scratch->pair[1].heard = ist_now();
 	reason = ist_fanout_join(scratch, key, cell, flow.splice, false);
 	if (reason)
 		return ist_drop(reason);
@@ -294,7 +294,7 @@ ist_fanout_receiver(struct __sk_buff *skb, struct ist_packet *packet,
 	if (!splice)
 		return ist_drop(IST_REASON_RELEASED);
 	ist_fragments_follow(scratch, packet, &flow);
-	return ist_output(skb, packet, &flow, splice, packet->length - 8);
+	return ist_output(skb, scratch, &flow, splice, packet->length - 8);
 }
 
 /* A datagram at a fan-out, of nobody's splice. Return: a verdict, or IST_TO_ALL. */

@@ -41,7 +41,7 @@ static __always_inline bool ist_addr_is_multicast(const struct ist_addr *addr)
 /*
  * Finds the way to a leg's remote end: out of the interface that the host's
  * routes say where it forwards packets, else of that by which the leg's own
- * packets come.
+ * packets come. @scratch->ask: the packet at hand is to ask for the neighbour.
  */
 static __noinline int ist_way_find(struct __sk_buff *skb,
 				   struct ist_scratch *scratch,
@@ -87,8 +87,8 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 	/*
 	 * Who has been silent may have moved, and whoever is reached by another
 	 * interface than it sends by was never seen there. The host's table of
-	 * neighbours is no better by itself: nothing probes what is stale in it
-	 * but a packet that goes out by it.
+	 * neighbours knows, as long as some packet goes out by it: nothing else
+	 * probes what is stale in it.
 	 */
 	resolve = way->ifindex != leg->seen.ifindex ||
 		  (way->ifindex != IST_LOOPBACK &&
@@ -96,10 +96,11 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 	/* What goes to a group is nobody's in particular. */
 	if (ist_addr_is_multicast(&leg->tuple.remote))
 		resolve = false;
-	/* Of use to copies alone: whoever asks for a neighbour sends by it. */
+	scratch->ask = resolve;
 	if (resolve && result == BPF_FIB_LKUP_RET_SUCCESS) {
 		__builtin_memcpy(way->to, fib->dmac, ETH_ALEN);
 		__builtin_memcpy(way->from, fib->smac, ETH_ALEN);
+		resolve = false;
 	}
 	if (bpf_check_mtu(skb, way->ifindex, &mtu, 0, 0) < 0 && !mtu)
 		return -1;
@@ -141,10 +142,10 @@ static __always_inline void ist_leg_heard(struct __sk_buff *skb,
  * ahead, however large it is.
  */
 static __always_inline bool ist_rate_admits(__u64 alloc, __u64 rate,
-					    __u32 bytes, __u64 now)
+					    __u32 bytes)
 {
 	struct ist_bpf_usage *usage = bpf_map_lookup_elem(&ist_usage, &alloc);
-	__u64 before, due;
+	__u64 before, due, now = bpf_ktime_get_ns();
 	int i;
 
 	if (!usage || !bytes)
@@ -325,10 +326,14 @@ static __always_inline bool ist_fragment_rename(struct __sk_buff *skb, bool v6,
 static __always_inline int ist_send(struct __sk_buff *skb,
 				    const struct ist_bpf_leg *leg, bool resolve)
 {
+	struct ethhdr *eth = ist_data(skb);
+
 	if (resolve)
 		return bpf_redirect_neigh(leg->way.ifindex, NULL, 0, 0);
-	if (bpf_skb_store_bytes(skb, 0, leg->way.to, 2 * ETH_ALEN, 0))
+	if ((void *)(eth + 1) > ist_data_end(skb))
 		return ist_drop(IST_REASON_UNSENDABLE);
+	__builtin_memcpy(eth->h_dest, leg->way.to, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, leg->way.from, ETH_ALEN);
 	return bpf_redirect(leg->way.ifindex, 0);
 }
 
@@ -375,7 +380,7 @@ static __noinline int ist_refuse(struct __sk_buff *skb,
 	 */
 	if (!scratch || packet->fragment == IST_LATER_FRAGMENT ||
 	    (splice->mode == IST_MODE_FANOUT && !(flow->side & 1)) ||
-	    !ist_may_tell(scratch, bpf_ktime_get_ns()))
+	    !ist_may_tell(scratch, ist_now()))
 		return ist_drop(reason);
 	length = packet->length + ist_ip_bytes(packet->v6);
 	mtu = out->mtu + ist_ip_bytes(packet->v6) -
@@ -409,18 +414,16 @@ static __always_inline int ist_forward(struct __sk_buff *skb,
 	struct ist_bpf_leg *out = &splice->leg[(side & 1) ^ 1];
 	bool v6 = ist_leg_is6(out);
 	bool resolve;
-	__u8 hops;
 	__u32 l4;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + (packet->v6 ? 7 : 8), &hops, 1))
-		return ist_drop(IST_REASON_MALFORMED);
-	if (hops <= 1)
+	if (packet->hops <= 1)
 		return IST_REFUSED - IST_REASON_HOP_LIMIT;
+	scratch->ask = out->resolve;
 	if (now >= out->way_until && ist_way_find(skb, scratch, out, now))
 		return ist_drop(IST_REASON_UNSENDABLE);
 	if (!ist_fits(skb, packet, scratch->header, v6, out->mtu))
 		return IST_REFUSED - IST_REASON_TOO_BIG;
-	resolve = out->resolve;
+	resolve = scratch->ask;
 	if (v6 != packet->v6) {
 		/* It has lost its route, without which 127.0.0.0/8 is refused. */
 		if (out->way.ifindex == IST_LOOPBACK)
@@ -493,31 +496,53 @@ ist_fragments_follow(struct ist_scratch *scratch,
 	bpf_map_update_elem(&ist_fragments, &scratch->fragment, flow, BPF_ANY);
 }
 
-/* Holds a packet that may pass to the limits, and sends it. */
-static __noinline int ist_output(struct __sk_buff *skb,
-				 struct ist_packet *packet,
-				 const struct ist_bpf_flow *flow,
-				 struct ist_bpf_splice *splice, __u32 payload)
+/* Return: what keeps a packet from passing. */
+static __noinline enum ist_reason
+ist_limits_refuse(struct ist_scratch *scratch, const struct ist_bpf_flow *flow,
+		  struct ist_bpf_splice *splice, __u32 payload, __u32 revision)
 {
-	struct ist_bpf_leg *leg = &splice->leg[flow->side & 1];
-	__u64 alloc_id = splice->alloc, now = bpf_ktime_get_ns();
-	struct ist_bpf_counters *counters;
 	struct ist_bpf_alloc *alloc;
-	struct ist_scratch *scratch = ist_scratch();
-	int verdict;
+	__u64 alloc_id = splice->alloc;
 
 	alloc = bpf_map_lookup_elem(&ist_allocs, &alloc_id);
-	if (!alloc || !scratch)
-		return ist_drop(IST_REASON_RELEASED);
+	if (!alloc)
+		return IST_REASON_RELEASED;
+	if (!alloc->bytes && !alloc->rate) {
+		splice->unlimited = revision;
+		return IST_REASON_NONE;
+	}
 	if (alloc->bytes && splice->leg[0].bytes + splice->leg[1].bytes +
 			    payload > alloc->bytes) {
 		ist_splice_exhaust(scratch, flow->splice, splice,
 				   IST_REASON_BYTE_LIMIT);
-		return ist_drop(IST_REASON_BYTE_LIMIT);
+		return IST_REASON_BYTE_LIMIT;
 	}
-	if (alloc->rate &&
-	    !ist_rate_admits(alloc_id, alloc->rate, payload, now))
-		return ist_drop(IST_REASON_RATE);
+	if (alloc->rate && !ist_rate_admits(alloc_id, alloc->rate, payload))
+		return IST_REASON_RATE;
+	return IST_REASON_NONE;
+}
+
+/* Holds a packet that may pass to the limits, and sends it. */
+static __noinline int ist_output(struct __sk_buff *skb,
+				 struct ist_scratch *scratch,
+				 const struct ist_bpf_flow *flow,
+				 struct ist_bpf_splice *splice, __u32 payload)
+{
+	struct ist_bpf_leg *leg = &splice->leg[flow->side & 1];
+	struct ist_packet *packet = &scratch->packet;
+	__u32 revision = ist_revision_now();
+	struct ist_bpf_counters *counters;
+	__u64 now = ist_now();
+	enum ist_reason reason;
+	int verdict;
+
+	/* Read before the limits: what changes meanwhile is of the next one. */
+	if (!revision || splice->unlimited != revision) {
+		reason = ist_limits_refuse(scratch, flow, splice, payload,
+					   revision);
+		if (reason)
+			return ist_drop(reason);
+	}
 	if (splice->tcp.state != IST_STATE_CLOSED)
 		ist_leg_heard(skb, leg, now);
 	scratch->header = packet->length - payload;

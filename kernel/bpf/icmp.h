@@ -115,13 +115,12 @@ static __noinline int ist_icmp_input(struct __sk_buff *skb,
 {
 	bool v6 = packet->v6;
 	__u32 icmp = ETH_HLEN + ist_ip_bytes(v6), outer;
-	__u64 now = bpf_ktime_get_ns(), id;
+	__u64 now = ist_now(), id;
 	struct ist_bpf_splice *splice;
 	struct ist_bpf_flow *flow;
 	struct ist_bpf_leg *to;
 	__u32 side;
 	__s64 diff;
-	__u8 hops;
 
 	if (!ist_icmp_quoted(skb, scratch, v6, icmp))
 		return IST_PASS;
@@ -138,11 +137,11 @@ static __noinline int ist_icmp_input(struct __sk_buff *skb,
 	    !ist_icmp_plausible(&splice->tcp.end[side],
 				ist_get32(scratch->before + (v6 ? 44 : 24))))
 		return ist_drop(IST_REASON_WINDOW);
+	scratch->ask = to->resolve;
 	if (ist_leg_is6(to) != v6 ||
 	    (now >= to->way_until && ist_way_find(skb, scratch, to, now)))
 		return ist_drop(IST_REASON_UNSENDABLE);
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + (v6 ? 7 : 8), &hops, 1) ||
-	    hops <= 1)
+	if (packet->hops <= 1)
 		return ist_drop(IST_REASON_HOP_LIMIT);
 
 	diff = ist_icmp_unquote(skb, scratch, v6, icmp, &to->tuple);
@@ -160,7 +159,7 @@ static __noinline int ist_icmp_input(struct __sk_buff *skb,
 	}
 	if (!ist_rewrite_ip(skb, v6, &to->tuple))
 		return ist_drop(IST_REASON_MALFORMED);
-	return ist_send(skb, to, to->resolve);
+	return ist_send(skb, to, scratch->ask);
 }
 
 #endif /* _IST_BPF_ICMP_H */

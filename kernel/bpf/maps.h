@@ -51,6 +51,13 @@ struct {
 } ist_allocs SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} ist_revision SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, IST_MOST_ALLOCS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -138,6 +145,7 @@ enum ist_form {
  * @v6: IPv6
  * @fragment: enum ist_fragment
  * @form: enum ist_form
+ * @hops: that it may still take
  * @copied: copies of it go out, and the frame is at hand again afterwards
  */
 struct ist_packet {
@@ -147,6 +155,7 @@ struct ist_packet {
 	bool v6;
 	__u8 fragment;
 	__u8 form;
+	__u8 hops;
 	bool copied;
 };
 
@@ -189,6 +198,8 @@ struct ist_scratch {
 	/* How long the header behind IP's is. */
 	__u32 header;
 	__u32 route_mtu;
+	/* Of the neighbour to which the packet goes. */
+	bool ask;
 	struct ist_bpf_way way;
 	/* Senders that were told of their packets since then, in nanoseconds. */
 	__u64 told_since;
@@ -202,6 +213,15 @@ struct {
 	__type(value, struct ist_scratch);
 } ist_scratches SEC(".maps");
 
+/*
+ * Nanoseconds, exact to a tick: what is timed here are tenths of seconds, and a
+ * clock that is exact costs each packet as much as a look-up.
+ */
+static __always_inline __u64 ist_now(void)
+{
+	return bpf_ktime_get_coarse_ns();
+}
+
 static __always_inline struct ist_scratch *ist_scratch(void)
 {
 	__u32 zero = 0;
@@ -214,6 +234,14 @@ static __always_inline struct ist_bpf_totals *ist_totals_now(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&ist_totals, &zero);
+}
+
+static __always_inline __u32 ist_revision_now(void)
+{
+	__u32 zero = 0, *revision;
+
+	revision = bpf_map_lookup_elem(&ist_revision, &zero);
+	return revision ? *revision : 0;
 }
 
 static __always_inline struct ist_bpf_counters *ist_counters_here(void)

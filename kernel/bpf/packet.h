@@ -75,6 +75,7 @@ static __always_inline bool ist_parse4(struct ist_packet *packet,
 				   IST_LATER_FRAGMENT : IST_FIRST_FRAGMENT;
 	}
 	packet->tuple.proto = ip->protocol;
+	packet->hops = ip->ttl;
 	packet->length = bpf_ntohs(ip->tot_len) - sizeof(*ip);
 	ist_addr_set4(&packet->tuple.remote, ip->saddr);
 	ist_addr_set4(&packet->tuple.local, ip->daddr);
@@ -90,6 +91,7 @@ static __always_inline bool ist_parse6(struct ist_packet *packet,
 	if ((void *)(ip + 1) > end)
 		return false;
 	packet->tuple.proto = ip->nexthdr;
+	packet->hops = ip->hop_limit;
 	packet->length = bpf_ntohs(ip->payload_len);
 	__builtin_memcpy(&packet->tuple.remote, &ip->saddr, 16);
 	__builtin_memcpy(&packet->tuple.local, &ip->daddr, 16);

@@ -14,27 +14,27 @@
 #define IST_RENEWED	(-2)
 
 static __noinline int ist_splice_tcp(struct __sk_buff *skb,
-				     struct ist_packet *packet,
+				     struct ist_scratch *scratch,
 				     const struct ist_bpf_flow *flow,
 				     struct ist_bpf_splice *splice)
 {
-	struct ist_scratch *scratch = ist_scratch();
+	struct ist_packet *packet = &scratch->packet;
 	__u32 side = flow->side & 1;
 	struct ist_verdict verdict;
 	struct ist_segment segment;
 	bool dead, ended = false, again = false;
 	__u64 now;
 
-	if (!scratch || !ist_parse_segment(&segment, packet, skb))
+	if (!ist_parse_segment(&segment, packet, skb))
 		return ist_drop(IST_REASON_MALFORMED);
 	if (ist_is_plain(splice->tcp.state, segment.flags)) {
 		ist_end_heard(&splice->tcp.end[side], &segment);
-		return ist_output(skb, packet, flow, splice, segment.payload);
+		return ist_output(skb, scratch, flow, splice, segment.payload);
 	}
 	if (segment.flags & IST_TCP_SYN &&
 	    !ist_parse_offer(scratch, &segment, packet, skb))
 		return ist_drop(IST_REASON_MALFORMED);
-	now = bpf_ktime_get_ns() / 1000000;
+	now = ist_now() / 1000000;
 
 	bpf_spin_lock(&splice->lock);
 	dead = splice->dead;
@@ -77,7 +77,7 @@ static __noinline int ist_splice_tcp(struct __sk_buff *skb,
 	case IST_FORWARD:
 		if (verdict.reason == IST_REASON_WINDOW)
 			ist_count_dropped(IST_REASON_WINDOW);
-		return ist_output(skb, packet, flow, splice, segment.payload);
+		return ist_output(skb, scratch, flow, splice, segment.payload);
 	case IST_ANSWER:
 		ist_answer(skb, scratch, splice, side);
 		return TC_ACT_SHOT;
@@ -142,7 +142,7 @@ int ist_splice(struct __sk_buff *skb)
 	if (!splice)
 		return ist_drop(IST_REASON_RELEASED);
 	if (packet->tuple.proto == IPPROTO_TCP) {
-		verdict = ist_splice_tcp(skb, packet, &flow, splice);
+		verdict = ist_splice_tcp(skb, scratch, &flow, splice);
 		return verdict == IST_RENEWED ? ist_at_cell(skb, packet) :
 						verdict;
 	}
@@ -155,7 +155,7 @@ int ist_splice(struct __sk_buff *skb)
 		payload -= 8;
 	}
 	ist_fragments_follow(scratch, packet, &flow);
-	return ist_output(skb, packet, &flow, splice, payload);
+	return ist_output(skb, scratch, &flow, splice, payload);
 }
 
 static __noinline int ist_end_splice(__u64 id, enum ist_reason reason)

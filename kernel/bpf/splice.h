@@ -7,6 +7,7 @@
  *   ports      (local port, remote port or 0 for any) -> a cell's side
  *   sources    prefixes from which legs of an allocation's side are expected
  *   allocs     what an allocation is held to; user space alone writes it
+ *   revision   of allocs; user space counts it on behind each change
  *   usage      what it has used; the program alone writes it
  *   cells      who waits; under the cell's lock
  *   receivers  slots of a fan-out's receivers -> splices
@@ -206,8 +207,8 @@ struct ist_bpf_fragment_key {
  * @way: to its remote end, until @way_until
  * @seen: the way by which its newest packet came, reversed
  * @mtu: of @way
- * @resolve: the neighbour of @way is to be looked up, its addresses are not
- *	known
+ * @resolve: each packet is to ask for the neighbour of @way, whose addresses are
+ *	not known
  * @way_until: nanoseconds
  * @heard: nanoseconds; its newest packet
  * @packets: that arrived here and were forwarded
@@ -234,6 +235,8 @@ struct ist_bpf_leg {
  * @created: nanoseconds
  * @leg: by side
  * @tcp: core's state; of UDP the state alone
+ * @unlimited: in this revision of the allocations its own sets no limit to
+ *	packets; 0: not known
  * @proto: IPPROTO_TCP or IPPROTO_UDP
  * @mode: of the cell
  * @reason: why it is over
@@ -248,6 +251,7 @@ struct ist_bpf_splice {
 	__u64 created;
 	struct ist_bpf_leg leg[IST_SIDES];
 	struct ist_connection tcp;
+	__u32 unlimited;
 	__u8 proto;
 	__u8 mode;
 	__u8 reason;

@@ -57,7 +57,7 @@ static __noinline int ist_splice_create(struct ist_scratch *scratch,
 	__builtin_memset(splice, 0, sizeof(*splice));
 	splice->alloc = alloc_id;
 	splice->cell = cell->cell;
-	splice->created = bpf_ktime_get_ns();
+	splice->created = ist_now();
 	splice->proto = pair[0].half.tuple.proto;
 	splice->mode = mode;
 	splice->slot = slot;

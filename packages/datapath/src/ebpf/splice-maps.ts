@@ -110,12 +110,21 @@ export class SpliceMaps {
       if ((error as { errno?: number }).errno !== EEXIST) throw error;
     }
     this.#object.set("ist_allocs", idKey(id), value);
+    this.#countRevision();
   }
 
   /** @throws BpfError */
   deleteAllocation(id: bigint): void {
     this.#object.delete("ist_allocs", idKey(id));
+    this.#countRevision();
     this.#object.delete("ist_usage", idKey(id));
+  }
+
+  /** From here on packets are held to what the allocations are now. */
+  #countRevision(): void {
+    const revision = this.#object.get("ist_revision", ONLY)!;
+    revision.writeUInt32LE((revision.readUInt32LE() + 1) >>> 0);
+    this.#object.set("ist_revision", ONLY, revision);
   }
 
   *allocations(): Generator<[id: bigint, settings: AllocationSettings]> {

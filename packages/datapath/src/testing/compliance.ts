@@ -521,6 +521,24 @@ export function describeDataPath(name: string, place: () => Promise<DataPathPlac
         await dataPath.update(ALLOCATION, { limits: { ...NO_LIMITS, idleMs: 150 } });
         await expectReset(both, "idle-limit");
       });
+
+      it("of bytes hold for splices that have carried some when they change, and no longer when they are lifted", async () => {
+        const both = await pair(await oneCell());
+        const [a, b] = both;
+        const carry = async (bytes: number): Promise<void> => {
+          const before = b.length;
+          a.write(randomBytes(bytes));
+          await b.bytes(before + bytes);
+        };
+        await carry(40_000);
+        await dataPath.update(ALLOCATION, { limits: { ...NO_LIMITS, bytes: 100_000 } });
+        await carry(20_000);
+        await dataPath.update(ALLOCATION, { limits: NO_LIMITS });
+        await carry(200_000);
+        await dataPath.update(ALLOCATION, { limits: { ...NO_LIMITS, bytes: 300_000 } });
+        a.write(randomBytes(100_000));
+        await expectReset(both, "byte-limit");
+      });
     });
 
     describe("UDP legs", () => {

@@ -10,6 +10,13 @@
 #include "bpf.h"
 #include "../../../../kernel/bpf/splice.h"
 
+/*
+ * Each wake-up costs the CPU on which packets come in more than the event does,
+ * and the kernel wakes nobody who has events unread: for so long after some were
+ * read, others are left to gather.
+ */
+#define PAUSE_MS 2
+
 /* The events of one turn of the loop. */
 struct batch {
 	uint8_t *bytes;
@@ -21,6 +28,8 @@ struct events {
 	struct polled polled;
 	struct ring_buffer *ring;
 	struct batch *batch;
+	/* Runs while the descriptor is not watched. */
+	uv_timer_t *pause;
 };
 
 static int take(void *context, void *data, size_t size)
@@ -60,13 +69,35 @@ static bool tell(void *source)
 	return false;
 }
 
+static void on_readable(uv_poll_t *poll, int status, int changes);
+
+static void on_paused(uv_timer_t *pause)
+{
+	struct events *events = pause->data;
+	struct polled *polled = &events->polled;
+
+	polled->holders++;
+	polled_turn(polled, 1, tell, events);
+	if (!polled->closing && events->batch->used > 0)
+		uv_timer_start(pause, on_paused, PAUSE_MS, 0);
+	else if (!polled->closing)
+		uv_poll_start(&polled->poll, UV_READABLE, on_readable);
+	polled_put(polled);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int changes)
 {
 	struct events *events = poll->data;
 
 	(void)status;
 	(void)changes;
-	polled_turn(&events->polled, 1, tell, events);
+	uv_poll_stop(poll);
+	on_paused(events->pause);
+}
+
+static void on_pause_closed(uv_handle_t *pause)
+{
+	free(pause);
 }
 
 static void forget(struct ring_buffer *ring, struct batch *batch)
@@ -81,6 +112,8 @@ static void on_close(struct polled *polled)
 {
 	struct events *events = (struct events *)polled;
 
+	if (events->pause != NULL)
+		uv_close((uv_handle_t *)events->pause, on_pause_closed);
 	forget(events->ring, events->batch);
 }
 
@@ -98,12 +131,15 @@ static napi_value watch(napi_env env, napi_callback_info info)
 {
 	napi_value values[2], external;
 	struct bpf_object *bpf;
+	uv_timer_t *pause;
 	struct ring_buffer *ring;
 	struct batch *batch;
 	struct bpf_map *map;
 	napi_valuetype type;
 	size_t count = 2;
-	void *events;
+	struct events *events;
+	uv_loop_t *loop;
+	void *object;
 
 	if (napi_get_cb_info(env, info, &count, values, NULL, NULL) !=
 		    napi_ok ||
@@ -117,10 +153,14 @@ static napi_value watch(napi_env env, napi_callback_info info)
 	if (map == NULL)
 		return polled_refuse(env, "there are no events");
 	batch = calloc(1, sizeof(*batch));
-	ring = batch ? ring_buffer__new(bpf_map__fd(map), take, batch, NULL) :
+	pause = calloc(1, sizeof(*pause));
+	ring = batch && pause ?
+		       ring_buffer__new(bpf_map__fd(map), take, batch, NULL) :
 		       NULL;
-	if (ring == NULL) {
-		free(batch);
+	if (ring == NULL || napi_get_uv_event_loop(env, &loop) != napi_ok ||
+	    uv_timer_init(loop, pause)) {
+		free(pause);
+		forget(ring, batch);
 		return polled_number(env, -ENOMEM);
 	}
 	/* The polled object closes the descriptor that it watches. */
@@ -129,12 +169,16 @@ static napi_value watch(napi_env env, napi_callback_info info)
 				     F_DUPFD_CLOEXEC, 0),
 			       values + 1);
 	if (external == NULL ||
-	    napi_get_value_external(env, external, &events) != napi_ok) {
+	    napi_get_value_external(env, external, &object) != napi_ok) {
+		uv_close((uv_handle_t *)pause, on_pause_closed);
 		forget(ring, batch);
 		return external;
 	}
-	((struct events *)events)->ring = ring;
-	((struct events *)events)->batch = batch;
+	events = object;
+	events->ring = ring;
+	events->batch = batch;
+	events->pause = pause;
+	pause->data = events;
 	return external;
 }
 
