@@ -14,8 +14,10 @@
  * NAMESPACE,connect,ADDRESS,PORT[,LOCAL_PORT[,STEP]]: connection n goes to
  * PORT + STEP * n, from LOCAL_PORT + STEP * n unless that is 0; or
  * NAMESPACE,turn,ADDRESS,PORT,PEER,PEER_PORT: to a peer by way of the TURN
- * server at ADDRESS. Two ends that both connect meet at a relay. Each result is
- * one line of JSON. With `keep` connections stay open until standard input ends.
+ * server at ADDRESS; or NAMESPACE,rtp,ADDRESS,PORT,LOCAL_PORT: like connect,
+ * with datagrams that are packets of RTP, whose header counts among their bytes.
+ * Two ends that both connect meet at a relay. Each result is one line of JSON.
+ * With `keep` connections stay open until standard input ends.
  *
  * The environment may name a CPU, LOAD_CPU, which the load then does not leave
  * and where it goes before others; and a namespace, LOAD_RELAY, whose processes
@@ -45,6 +47,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rtp.h"
 #include "turn.h"
 
 #define CHUNK_BYTES 131072
@@ -70,6 +73,7 @@ struct end {
 	char namespace[32];
 	bool listens;
 	bool turns;
+	bool speaks_rtp;
 	struct sockaddr_in address;
 	struct sockaddr_in peer;
 	int local_port;
@@ -85,10 +89,11 @@ struct shared {
 };
 
 static struct shared *shared;
-/* Room for the header of a channel, and what goes through it. */
-static uint8_t framed[TURN_CHANNEL_HEADER_BYTES + CHUNK_BYTES];
-static uint8_t *const buffer = framed + TURN_CHANNEL_HEADER_BYTES;
+/* Room for the header of a channel or of RTP, and what is behind it. */
+static uint8_t framed[RTP_HEADER_BYTES + CHUNK_BYTES];
+static uint8_t *const buffer = framed + RTP_HEADER_BYTES;
 static size_t header_bytes;
+static void (*write_header)(uint8_t *header, uint16_t length);
 
 static void die(const char *what)
 {
@@ -128,6 +133,7 @@ static void parse_end(char *words, struct end *end)
 	}
 	snprintf(end->namespace, sizeof(end->namespace), "%s", name);
 	end->listens = !strcmp(how, "listen");
+	end->speaks_rtp = !strcmp(how, "rtp");
 	end->address.sin_family = AF_INET;
 	end->address.sin_port = htons(atoi(port));
 	if (end->turns) {
@@ -353,22 +359,44 @@ static int open_datagrams(const struct end *end)
 	if (end->turns) {
 		turn_open_channel(sock, &end->peer);
 		header_bytes = TURN_CHANNEL_HEADER_BYTES;
+		write_header = turn_frame;
+	}
+	if (end->speaks_rtp) {
+		rtp_source = end->local_port;
+		header_bytes = RTP_HEADER_BYTES;
+		write_header = rtp_frame;
 	}
 	return sock;
 }
 
 static ssize_t send_datagram(int sock, size_t size)
 {
-	if (header_bytes)
-		turn_frame(framed, size);
+	if (write_header)
+		write_header(buffer - header_bytes, size);
 	return send(sock, buffer - header_bytes, size + header_bytes, 0) -
 	       (ssize_t)header_bytes;
 }
 
+/* @return less than 0 also for what is no more than a header */
+static ssize_t receive_from(int sock, int flags, struct sockaddr_in *peer)
+{
+	socklen_t length = sizeof(*peer);
+
+	return recvfrom(sock, buffer - header_bytes, CHUNK_BYTES + header_bytes,
+			flags, (void *)peer, &length) - (ssize_t)header_bytes;
+}
+
 static ssize_t receive_datagram(int sock, int flags)
 {
-	return recv(sock, buffer - header_bytes, CHUNK_BYTES + header_bytes,
-		    flags) - (ssize_t)header_bytes;
+	struct sockaddr_in peer;
+
+	return receive_from(sock, flags, &peer);
+}
+
+/* What is to be behind the header of a datagram of so many bytes. */
+static int behind_header(const struct end *end, int bytes)
+{
+	return end->speaks_rtp ? bytes - RTP_HEADER_BYTES : bytes;
 }
 
 static void send_sign(int sock, char sign)
@@ -395,19 +423,17 @@ static int greet_as_answerer(const struct end *end)
 	while (now_ns() < until) {
 		struct pollfd poll_for = { .fd = sock, .events = POLLIN };
 		struct sockaddr_in peer;
-		socklen_t length;
 		ssize_t size;
 
 		if (!end->listens)
 			send_sign(sock, GREETING);
 		if (poll(&poll_for, 1, GREET_EVERY_MS) <= 0)
 			continue;
-		length = sizeof(peer);
-		size = recvfrom(sock, buffer, CHUNK_BYTES, 0, (void *)&peer,
-				&length);
+		size = receive_from(sock, 0, &peer);
 		if (size != 1 || buffer[0] != GREETING)
 			continue;
-		if (end->listens && connect(sock, (void *)&peer, length))
+		if (end->listens &&
+		    connect(sock, (void *)&peer, sizeof(peer)))
 			die("connect");
 		send_sign(sock, ANSWER);
 		return sock;
@@ -463,10 +489,10 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void run_rtt(const struct end *end, int count, int size)
+static void run_rtt(const struct end *end, int count, int bytes)
 {
 	uint64_t *took = calloc(count, sizeof(*took)), sum = 0;
-	int sock, n = 0, lost = 0;
+	int sock, n = 0, lost = 0, size = behind_header(end, bytes);
 
 	enter(end);
 	sock = greet_as_asker(end);
@@ -523,10 +549,10 @@ static void run_sink(const struct end *end)
 	exit(0);
 }
 
-static void run_packets(const struct end *end, int size)
+static void run_packets(const struct end *end, int bytes)
 {
 	uint64_t lost = 0, progress = 0, stalled = 0;
-	int sock;
+	int sock, size = behind_header(end, bytes);
 
 	enter(end);
 	sock = greet_as_asker(end);
@@ -550,10 +576,10 @@ static void run_packets(const struct end *end, int size)
 	exit(0);
 }
 
-static void run_rate(const struct end *end, int size, double bits, int ms)
+static void run_rate(const struct end *end, int bytes, double bits, int ms)
 {
-	uint64_t start, until, due, gap = bits > 0 ? size * 8e9 / bits : 0;
-	int sock;
+	uint64_t start, until, due, gap = bits > 0 ? bytes * 8e9 / bits : 0;
+	int sock, size = behind_header(end, bytes);
 
 	enter(end);
 	sock = greet_as_asker(end);

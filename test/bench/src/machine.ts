@@ -28,6 +28,7 @@ export interface Machine {
 }
 
 export function describeMachine(): Machine {
+  const rtpengine = /^Version: (\S+)/.exec(outputOf("rtpengine", ["--version"]))?.[1];
   return {
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
@@ -45,6 +46,8 @@ export function describeMachine(): Machine {
       firstLine("nginx", ["-v"]).replace("nginx version: nginx/", "nginx "),
       `coturn ${firstLine("turnserver", ["--version"])}`,
       /socat version [^ ]+/.exec(outputOf("socat", ["-V"]))?.[0] ?? "",
+      // Not installed where nothing is compared with it.
+      ...(rtpengine === undefined ? [] : [`rtpengine ${rtpengine}`]),
       ...["libp2p", "hyperdht"].map((name) => `${name} ${RIVALS.dependencies[name]}`),
     ],
   };

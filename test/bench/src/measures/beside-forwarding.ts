@@ -1,10 +1,10 @@
 import { type Figure, figure, type Goal } from "../figure.ts";
-import { ebpfPassive, forward, type Relay } from "../relay/relays.ts";
+import { type DatagramRelay, ebpfPassive, forward } from "../relay/relays.ts";
 import { pairedRatios } from "../statistics.ts";
 
 interface Comparison {
   /** By default all others. */
-  compared?: readonly Relay[];
+  compared?: readonly DatagramRelay[];
   /** The ratio of the BPF programs' splice. */
   goal?: Goal;
 }
@@ -13,7 +13,7 @@ interface Comparison {
 export function besideForwarding(
   what: string,
   unit: string,
-  rounds: ReadonlyMap<Relay, number[]>,
+  rounds: ReadonlyMap<DatagramRelay, number[]>,
   { compared = [...rounds.keys()].filter((way) => way !== forward), goal }: Comparison = {},
 ): Figure[] {
   return [

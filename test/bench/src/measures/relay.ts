@@ -1,8 +1,9 @@
-import { buildModule, installedKernels, VirtualMachine } from "@isthmus/vm";
+import { buildModule, installedKernels, type Kernel, type KernelModule, VirtualMachine } from "@isthmus/vm";
 import { type Figure, figure, type Goal } from "../figure.ts";
-import type { Relay } from "../relay/relays.ts";
+import { buildRtpengineModule } from "../peers/rtpengine.ts";
+import type { DatagramRelay, Relay } from "../relay/relays.ts";
 import * as ways from "../relay/relays.ts";
-import { type Flow, RelaySite } from "../relay/site.ts";
+import { type Flow, MOST_BESIDE, RelaySite } from "../relay/site.ts";
 import { interleave } from "../rounds.ts";
 import { pairedRatios } from "../statistics.ts";
 import { besideForwarding } from "./beside-forwarding.ts";
@@ -19,9 +20,17 @@ const HELD_SPLICES = 2000;
 const HOLD_MS = 600_000;
 
 const { direct, none, forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace, haproxy } = ways;
+const { rtpengine, rtpengineFax, rtpengineAlone } = ways;
 const RELAYS = [direct, none, forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace, haproxy];
+/** Those that carry datagrams. */
+const CARRIERS: readonly DatagramRelay[] = [
+  ...RELAYS.filter(({ carriesUdp }) => carriesUdp),
+  rtpengine,
+  rtpengineFax,
+  rtpengineAlone,
+];
 /** Whose datagrams are compared with forwarding's. */
-const COMPARED = [nat, flowtable, passive, pure, ebpfPassive, ebpfPure, userspace];
+const COMPARED = [nat, flowtable, passive, pure, ebpfPassive, ebpfPure, rtpengine, rtpengineFax, userspace];
 
 /** What a splice shall reach beside others, with segmentation in devices and without. */
 const GOALS = {
@@ -40,24 +49,27 @@ export const relayLarge: Measure = {
   title: "The relay's TCP, by instructions: large packets",
   method: `${METHOD} Devices segment: packets of up to 64 KiB pass the relay, and few of its instructions are for a byte. \
 ${TCP_METHOD}`,
-  run: (say, _draw, pace) => inGuest(say, (site) => goodputs(site, "on", say, pace(ROUNDS))),
+  run: (say, _draw, pace) => inGuest({ say }, (site) => goodputs(site, "on", say, pace(ROUNDS))),
 };
 
 export const relaySmall: Measure = {
   name: "relay-small",
   title: "The relay's TCP, by instructions: packets of 1,500 bytes",
   method: `${METHOD} All offloads are off. ${TCP_METHOD}`,
-  run: (say, _draw, pace) => inGuest(say, (site) => goodputs(site, "off", say, pace(ROUNDS))),
+  run: (say, _draw, pace) => inGuest({ say }, (site) => goodputs(site, "off", say, pace(ROUNDS))),
 };
 
 export const relayPackets: Measure = {
   name: "relay-packets",
   title: "The relay's packets and set-ups, by instructions",
-  method: `${METHOD} Datagrams have ${DATAGRAM_BYTES} bytes of payload; as many as arrive without loss are sent. Set-up is from \
-the second SYN (or the only one) until both ends are connected.`,
+  method: `${METHOD} Datagrams have ${DATAGRAM_BYTES} bytes of payload; as many as arrive without loss are sent. rtpengine has one \
+call: of phones, where the first 12 of these bytes are RTP's header, or of fax machines (UDPTL), where they are what they are \
+elsewhere. Its module counts what it relays; that more than ${100 * MOST_BESIDE} % comes to its program is an error. Set-up is \
+from the second SYN (or the only one) until both ends are connected.`,
   run: (say, _draw, pace) => {
     const rounds = pace(ROUNDS);
-    return inGuest(say, async (site) => [
+    const relays = [...new Set([...RELAYS, ...CARRIERS])];
+    return inGuest({ say, relays, peers: [buildRtpengineModule] }, async (site) => [
       ...(await roundTrips(site, say, rounds)),
       ...(await packets(site, say, rounds)),
       ...(await setUps(site, say, rounds)),
@@ -66,8 +78,16 @@ the second SYN (or the only one) until both ends are connected.`,
   },
 };
 
+interface Guest {
+  say: (progress: string) => void;
+  /** By default those for TCP. */
+  relays?: readonly DatagramRelay[];
+  /** What builds others' modules. */
+  peers?: readonly ((kernel: Kernel) => KernelModule)[];
+}
+
 async function inGuest(
-  say: (progress: string) => void,
+  { say, relays = RELAYS, peers = [] }: Guest,
   measure: (site: RelaySite) => Promise<Figure[]>,
 ): Promise<Figure[]> {
   const kernel = installedKernels()[0];
@@ -80,8 +100,9 @@ async function inGuest(
     kernelArguments: ["slab_nomerge"],
   });
   await vm.load(buildModule("splice", kernel));
+  for (const build of peers) await vm.load(build(kernel));
   say(`Linux ${kernel.version} is up`);
-  const site = await RelaySite.inside(vm, RELAYS);
+  const site = await RelaySite.inside(vm, relays);
   const figures = await measure(site);
   const complaints = vm.complaints();
   if (complaints.length > 0) throw new Error(`the kernel complained: ${complaints.join("\n")}`);
@@ -142,9 +163,8 @@ async function goodput(
 }
 
 async function roundTrips(site: RelaySite, say: (progress: string) => void, count: number): Promise<Figure[]> {
-  const carriers = RELAYS.filter((way) => way.carriesUdp);
   const rounds = await interleave(
-    carriers,
+    CARRIERS,
     async (way, round) => {
       const { median } = await site.roundTrips(way, ROUND_TRIPS, DATAGRAM_BYTES);
       say(`round trips, round ${round}: ${way.title} ${median.toFixed(1)} us`);
@@ -156,9 +176,8 @@ async function roundTrips(site: RelaySite, say: (progress: string) => void, coun
 }
 
 async function packets(site: RelaySite, say: (progress: string) => void, count: number): Promise<Figure[]> {
-  const carriers = RELAYS.filter((way) => way.carriesUdp);
   const rounds = await interleave(
-    carriers,
+    CARRIERS,
     async (way, round) => {
       const { received, seconds } = await site.packets(way, DATAGRAM_BYTES, TIME);
       const rate = received / seconds;
@@ -168,11 +187,12 @@ async function packets(site: RelaySite, say: (progress: string) => void, count: 
     count,
   );
   /** Of one datagram on the whole path; the clock counts 2 ns for each. */
-  const instructions = (way: Relay): number[] => rounds.get(way)!.map((rate) => 1e9 / rate / 2);
-  const own = (way: Relay): number[] => instructions(way).map((count, round) => count - instructions(none)[round]!);
+  const instructions = (way: DatagramRelay): number[] => rounds.get(way)!.map((rate) => 1e9 / rate / 2);
+  const own = (way: DatagramRelay): number[] =>
+    instructions(way).map((count, round) => count - instructions(none)[round]!);
   return [
     ...besideForwarding("datagrams per second", "", rounds, { compared: COMPARED }),
-    ...[forward, nat, flowtable, passive, pure, ebpfPassive, ebpfPure, socat, userspace].map((way) =>
+    ...CARRIERS.filter((way) => way !== direct && way !== none).map((way) =>
       figure(`instructions for a datagram at the relay: ${way.title}`, "", own(way)),
     ),
   ];

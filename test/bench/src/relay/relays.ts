@@ -13,6 +13,10 @@ const SSH_PORT = 2222;
 const FIRST_PORT = 20_000;
 /** Source ports of datagrams at relays that hold a pair of legs for good: the pair is the same for each measurement. */
 const DATAGRAM_PORTS = [7000, 7001] as const;
+/** Where an rtpengine hears of calls; on the loopback of its namespace. */
+const CALLS_PORT = 2223;
+/** Longer than other relays take until a call's turn comes again. */
+const CALL_SECONDS = 86_400;
 
 /** Addresses of one relay and of the routers on both its sides. */
 export interface Place {
@@ -35,19 +39,30 @@ export interface Tools {
   istctl: string;
   /** Command line of an IST's data path alone, without its arguments. */
   ist: string;
+  /** Command line of what makes a call at an rtpengine, without its arguments. */
+  call: string;
   /** Where relays put files of theirs. */
   folder: string;
 }
 
-/** A way from host a to host b. */
-export interface Relay {
+/** A way from host a to host b for datagrams alone. */
+export interface DatagramRelay {
   readonly name: string;
   readonly title: string;
-  readonly carriesUdp: boolean;
-  tcp(place: Place): Ends;
   udp(place: Place): Ends;
   /** What makes its namespace a relay; to be run there. */
   setUp(place: Place, tools: Tools): string;
+  /**
+   * Of a relay whose program leaves to the kernel what it knows, and is still in the way of the rest: says how many datagrams
+   * the kernel has relayed, and how many came to sockets; to be run there.
+   */
+  countPaths?(place: Place): string;
+}
+
+/** A way from host a to host b. */
+export interface Relay extends DatagramRelay {
+  readonly carriesUdp: boolean;
+  tcp(place: Place): Ends;
 }
 
 /** b listens, if behind a router then at a port forwarding of that, and a connects. */
@@ -296,6 +311,62 @@ END
       ${untilOpen(`${near}:${SERVICE_PORT}`)}`;
   },
 };
+
+/** A call of phones, whose datagrams are packets of RTP. */
+export const rtpengine: DatagramRelay = {
+  ...inCall("rtpengine", "rtpengine, RTP", "rtp"),
+  ...inKernel("rtp"),
+};
+
+/** A call of fax machines, whose datagrams (UDPTL) it does not look into. */
+export const rtpengineFax: DatagramRelay = {
+  ...inCall("rtpengine-fax", "rtpengine, UDPTL", "connect"),
+  ...inKernel("udptl"),
+};
+
+/** Without its module. */
+export const rtpengineAlone: DatagramRelay = {
+  ...inCall("rtpengine-alone", "rtpengine in user space, RTP", "rtp"),
+  setUp: (place, tools) => startedCall(place, tools, "rtp", -1),
+};
+
+/** Both ends send to the port that their call has at the relay. */
+function inCall(name: string, title: string, how: string): Pick<DatagramRelay, "name" | "title" | "udp"> {
+  return {
+    name,
+    title,
+    udp: ({ near, far }) => [
+      `a,${how},${near},${FIRST_PORT},${DATAGRAM_PORTS[0]}`,
+      `b,${how},${far},${FIRST_PORT},${DATAGRAM_PORTS[1]}`,
+    ],
+  };
+}
+
+function inKernel(protocol: "rtp" | "udptl"): Pick<DatagramRelay, "setUp" | "countPaths"> {
+  /** The module's tables are those of the machine, not of a namespace. */
+  const tableOf = ({ namespace }: Place): number => Number(namespace.slice(1));
+  return {
+    setUp: (place, tools) => `
+      iptables -I INPUT -p udp -j RTPENGINE --id ${tableOf(place)}
+      ${startedCall(place, tools, protocol, tableOf(place))}`,
+    countPaths: (place) => `
+      awk '/ stats: / { count += $4 } END { print count + 0 }' /proc/rtpengine/${tableOf(place)}/list
+      awk '/^Udp: [0-9]/ { print $2 }' /proc/net/snmp`,
+  };
+}
+
+/** @param table of the module, -1 for none */
+function startedCall({ near, far, a, b }: Place, tools: Tools, protocol: "rtp" | "udptl", table: number): string {
+  const interfaces = `--interface=near/${near} --interface=far/${far}`;
+  // A pair for RTP and RTCP on each interface, so that it is known which port a call gets.
+  const ports = `--listen-ng=127.0.0.1:${CALLS_PORT} --port-min=${FIRST_PORT} --port-max=${FIRST_PORT + 1}`;
+  const options = `--foreground --log-stderr --no-fallback --table=${table} --timeout=${CALL_SECONDS}`;
+  const command = `rtpengine --config-file=none ${options} ${interfaces} ${ports}`;
+  const ends = `${a} ${DATAGRAM_PORTS[0]} ${b} ${DATAGRAM_PORTS[1]}`;
+  return `
+    ${inBackground(tools, command, { name: `rtpengine${table}`, isReady: "grep -q 'Startup complete'" })}
+    ${tools.call} ${protocol} ${CALLS_PORT} ${ends} ${FIRST_PORT}`;
+}
 
 /** The command that runs a program of this folder. */
 export function commandOf(file: string): string {

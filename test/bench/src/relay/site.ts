@@ -4,7 +4,16 @@ import { availableParallelism } from "node:os";
 import { extname, join, resolve } from "node:path";
 import { NETNS_FOLDER, WORLD_FOLDER } from "@isthmus/lab";
 import type { VirtualMachine } from "@isthmus/vm";
-import { commandOf, direct, MOST_CONNECTIONS, none, type Place, type Relay, type Tools } from "./relays.ts";
+import {
+  commandOf,
+  type DatagramRelay,
+  direct,
+  MOST_CONNECTIONS,
+  none,
+  type Place,
+  type Relay,
+  type Tools,
+} from "./relays.ts";
 import { HOST, PATIENCE_MS, pinned, type Shell } from "./shell.ts";
 
 const CHECKOUT = resolve(import.meta.dirname, "../../../..");
@@ -13,6 +22,12 @@ const LOAD = join(import.meta.dirname, "../../c/load.c");
 const GUEST_TOOLS = "/tmp/relay-tools";
 
 const SESSIONS = "/proc/sys/kernel/sched_autogroup_enabled";
+
+/** Until a relay whose program leaves to the kernel what it knows has learnt of both ends. */
+const LEARNING_ROUND_TRIPS = 20;
+const LEARNING_BYTES = 64;
+/** The share of datagrams that may come to such a program then. */
+export const MOST_BESIDE = 0.01;
 
 /** The machine of a small relay: T's device had 256 MB and one slow processor. */
 export const SMALL_RELAY = { cpus: 1, memoryMiB: 256 };
@@ -146,7 +161,7 @@ const CONGESTION_CONTROL = "sysctl -qw net.ipv4.tcp_congestion_control=reno";
  * are, and one from a to b.
  */
 export class RelaySite {
-  readonly relays: readonly Relay[];
+  readonly relays: readonly DatagramRelay[];
   readonly #hosts: Shell;
   readonly #relay: Shell;
   readonly #neighbours: Neighbours;
@@ -157,7 +172,7 @@ export class RelaySite {
   readonly #restore: (() => void) | undefined;
 
   private constructor(
-    relays: readonly Relay[],
+    relays: readonly DatagramRelay[],
     where: {
       hosts: Shell;
       relays: Shell;
@@ -178,7 +193,7 @@ export class RelaySite {
   }
 
   /** All of it in one guest, with the module loaded. */
-  static async inside(vm: VirtualMachine, relays: readonly Relay[]): Promise<RelaySite> {
+  static async inside(vm: VirtualMachine, relays: readonly DatagramRelay[]): Promise<RelaySite> {
     await buildTools(vm);
     const tools = { hosts: GUEST_TOOLS, relays: GUEST_TOOLS };
     const site = new RelaySite(relays, { hosts: vm, relays: vm, tools, neighbours: ROUTERS });
@@ -245,7 +260,7 @@ export class RelaySite {
       done`);
   }
 
-  place({ name }: Relay): Place {
+  place({ name }: DatagramRelay): Place {
     const number = this.relays.findIndex((relay) => relay.name === name) + 1;
     const net = `10.${number}`;
     const b = `${net}.2.2`;
@@ -255,32 +270,32 @@ export class RelaySite {
 
   /** Bytes from a to b over so many connections. */
   tcp(relay: Relay, connections: number, { warmMs, ms }: { warmMs: number; ms: number }): Promise<Flow> {
-    return this.#load("tcp", relay, "tcp", [connections, warmMs, ms]);
+    return this.#load("tcp", relay, relay.tcp(this.place(relay)), [connections, warmMs, ms]);
   }
 
   /** Datagrams there and back, one at a time. */
-  roundTrips(relay: Relay, count: number, bytes: number): Promise<RoundTrips> {
-    return this.#load("rtt", relay, "udp", [count, bytes]);
+  roundTrips(relay: DatagramRelay, count: number, bytes: number): Promise<RoundTrips> {
+    return this.#datagrams("rtt", relay, [count, bytes]);
   }
 
   /** Datagrams, as many as arrive without loss: the counts are of datagrams. */
-  packets(relay: Relay, bytes: number, { warmMs, ms }: { warmMs: number; ms: number }): Promise<Flow> {
-    return this.#load("packets", relay, "udp", [bytes, warmMs, ms]);
+  packets(relay: DatagramRelay, bytes: number, { warmMs, ms }: { warmMs: number; ms: number }): Promise<Flow> {
+    return this.#datagrams("packets", relay, [bytes, warmMs, ms]);
   }
 
   /** Datagrams at a rate, 0 for as fast as they go: the counts are of datagrams. */
-  rate(relay: Relay, bytes: number, bitsPerSecond: number, ms: number): Promise<Flow> {
-    return this.#load("rate", relay, "udp", [bytes, bitsPerSecond, ms]);
+  rate(relay: DatagramRelay, bytes: number, bitsPerSecond: number, ms: number): Promise<Flow> {
+    return this.#datagrams("rate", relay, [bytes, bitsPerSecond, ms]);
   }
 
   /** Connections, one after the other. */
   setUps(relay: Relay, count: number): Promise<SetUps> {
-    return this.#load("setup", relay, "tcp", [count]);
+    return this.#load("setup", relay, relay.tcp(this.place(relay)), [count]);
   }
 
   /** Connections, many at once. */
   burst(relay: Relay, count: number): Promise<Pick<SetUps, "perSecond">> {
-    return this.#load("burst", relay, "tcp", [count]);
+    return this.#load("burst", relay, relay.tcp(this.place(relay)), [count]);
   }
 
   /** Makes so many connections and holds them while a script runs at the relay. @returns what that wrote */
@@ -306,7 +321,7 @@ export class RelaySite {
   }
 
   /** Runs a script on a relay. */
-  on(relay: Relay, script: string): Promise<string> {
+  on(relay: DatagramRelay, script: string): Promise<string> {
     return this.#relay.check(
       `ip netns exec ${this.place(relay).namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`,
       PATIENCE_MS,
@@ -345,8 +360,31 @@ export class RelaySite {
     }
   }
 
-  async #load<T>(what: string, relay: Relay, transport: "tcp" | "udp", numbers: readonly number[]): Promise<T> {
-    const [from, to] = relay[transport](this.place(relay));
+  /** @throws Error when a relay's program was in the way of what its kernel could have relayed */
+  async #datagrams<T>(what: string, relay: DatagramRelay, numbers: readonly number[]): Promise<T> {
+    const before = await this.#countPaths(relay);
+    const result = await this.#load<T>(what, relay, relay.udp(this.place(relay)), numbers);
+    const after = await this.#countPaths(relay);
+    if (!before || !after) return result;
+    const [inKernel, beside] = [after[0] - before[0], after[1] - before[1]];
+    if (beside < MOST_BESIDE * inKernel) return result;
+    throw new Error(`${relay.title}: the kernel relayed ${inKernel} datagrams, ${beside} came to the program`);
+  }
+
+  async #countPaths(relay: DatagramRelay): Promise<readonly [number, number] | undefined> {
+    if (!relay.countPaths) return undefined;
+    const output = await this.on(relay, relay.countPaths(this.place(relay)));
+    const counts = /^(\d+)\n(\d+)\n$/.exec(output);
+    if (!counts) throw new Error(`${relay.title} was to count datagrams: ${output}`);
+    return [Number(counts[1]), Number(counts[2])];
+  }
+
+  async #load<T>(
+    what: string,
+    relay: DatagramRelay,
+    [from, to]: readonly [string, string],
+    numbers: readonly number[],
+  ): Promise<T> {
     const namespace = standing([relay]).length > 0 ? this.place(relay).namespace : this.#neighbours.a;
     const settings = this.#cpu === undefined ? "" : `LOAD_CPU=${this.#cpu} LOAD_RELAY=${namespace}`;
     const line = await this.#hosts.check(
@@ -356,7 +394,7 @@ export class RelaySite {
     return JSON.parse(line) as T;
   }
 
-  #cables(relay: Relay): string {
+  #cables(relay: DatagramRelay): string {
     const { namespace, near, far, a, b } = this.place(relay);
     return `
       ip netns add ${namespace}
@@ -368,7 +406,7 @@ export class RelaySite {
       ${this.#routerAddresses(this.#neighbours.b, `w-${namespace}`, b, far, near)}`;
   }
 
-  #relayAddresses(relay: Relay): string {
+  #relayAddresses(relay: DatagramRelay): string {
     const { namespace, near, far } = this.place(relay);
     return `
       ip -n ${namespace} addr add ${near}/24 dev i0
@@ -386,7 +424,7 @@ export class RelaySite {
   }
 
   /** Gives the routers the host's ends of a relay's two network cards. */
-  #plugRouters(relay: Relay, n: number): string {
+  #plugRouters(relay: DatagramRelay, n: number): string {
     const { near, far, a, b } = this.place(relay);
     const [toA, toB] = cardsOf(n);
     return `
@@ -396,7 +434,7 @@ export class RelaySite {
       ${this.#routerAddresses(this.#neighbours.b, toB, b, far, near)}`;
   }
 
-  #plugRelay(relay: Relay, n: number): string {
+  #plugRelay(relay: DatagramRelay, n: number): string {
     const { namespace } = this.place(relay);
     const cards = [2 * n, 2 * n + 1].map(cardAddress);
     return `
@@ -413,15 +451,17 @@ export class RelaySite {
       ${this.#relayAddresses(relay)}`;
   }
 
-  async #setUp(relay: Relay): Promise<void> {
+  async #setUp(relay: DatagramRelay): Promise<void> {
     const tools: Tools = {
       istctl: `${this.#tools.relays}/istctl`,
       ist: commandOf(siblingOf("ist")),
+      call: commandOf(siblingOf("call")),
       folder: this.#tools.relays,
     };
     const place = this.place(relay);
     const script = `cd ${CHECKOUT}\n${relay.setUp(place, tools)}`;
     await this.#relay.check(`ip netns exec ${place.namespace} sh -e <<'SCRIPT'\n${script}\nSCRIPT\n`, PATIENCE_MS);
+    if (relay.countPaths) await this.#load("rtt", relay, relay.udp(place), [LEARNING_ROUND_TRIPS, LEARNING_BYTES]);
   }
 }
 
@@ -442,7 +482,7 @@ function siblingOf(name: string): string {
 }
 
 /** Those that are something between the NATs. */
-function standing(relays: readonly Relay[]): Relay[] {
+function standing(relays: readonly DatagramRelay[]): DatagramRelay[] {
   return relays.filter((relay) => relay !== direct && relay !== none);
 }
 
