@@ -85,6 +85,8 @@ struct shared {
 	volatile uint64_t sent;
 	volatile uint64_t received;
 	volatile int ready;
+	/* The end that answers has its socket. */
+	volatile bool listens;
 	volatile bool stop;
 };
 
@@ -420,6 +422,7 @@ static int greet_as_answerer(const struct end *end)
 	uint64_t until = now_ns() + GREET_FOR_MS * 1000000ull;
 	int sock = open_datagrams(end);
 
+	shared->listens = true;
 	while (now_ns() < until) {
 		struct pollfd poll_for = { .fd = sock, .events = POLLIN };
 		struct sockaddr_in peer;
@@ -448,6 +451,12 @@ static int greet_as_asker(const struct end *end)
 	uint64_t until = now_ns() + GREET_FOR_MS * 1000000ull;
 	int sock = open_datagrams(end);
 
+	/*
+	 * A greeting that nobody is there for makes a proxy end its session by
+	 * the error, under a peer that has just taken the next greeting from it.
+	 */
+	while (!shared->listens && now_ns() < until)
+		usleep(1000);
 	while (now_ns() < until) {
 		send_sign(sock, GREETING);
 		if (receive_within(sock, GREET_EVERY_MS) == 1 &&
