@@ -9,6 +9,7 @@ import { bindsModule } from "./measures/binds-module.ts";
 import { broker } from "./measures/broker.ts";
 import { connections } from "./measures/connections.ts";
 import { firstByte } from "./measures/first-byte.ts";
+import { firstConnection } from "./measures/first-connection.ts";
 import { hostSetup, hostSmall, hostTcp, hostUdp } from "./measures/host.ts";
 import { ktls } from "./measures/ktls.ts";
 import type { Measure, Pace } from "./measures/measure.ts";
@@ -40,7 +41,7 @@ interface MeasureSet {
 const END_TO_END: MeasureSet = {
   name: "end to end",
   results: "latest.json",
-  measures: [throughput, firstByte, request, connections, broker],
+  measures: [throughput, firstByte, firstConnection, request, connections, broker],
   mostMinutes: 30,
 };
 

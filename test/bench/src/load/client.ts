@@ -4,12 +4,22 @@
  */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { DaemonClient } from "@isthmus/agent/client";
+import { parseHostPort } from "@isthmus/protocol";
 import { quantile } from "../statistics.ts";
 import { serveCommands } from "./commands.ts";
 
 interface Address {
   host: string;
   port: number;
+}
+
+/** Milliseconds to the first byte's arrival at the service. */
+export interface FirstConnection {
+  /** From the call of `subscribe` on. */
+  subscribeMs: number;
+  /** From the start of connect() on, right after `subscribe` has returned. */
+  connectMs: number;
 }
 
 const held: Socket[] = [];
@@ -35,15 +45,31 @@ async function openThrough(address: Address): Promise<Socket> {
   return socket;
 }
 
+/** Connects, and sends a byte at once. @returns when it came to a service that stamps */
+async function arrivalOf(address: Address): Promise<bigint> {
+  const socket = connect({ ...address, noDelay: true });
+  socket.write("c");
+  const [stamp] = (await once(socket, "data")) as [Buffer];
+  socket.destroy();
+  return stamp.readBigUInt64BE();
+}
+
 await serveCommands({
   /** Sends a byte as soon as it may. @returns milliseconds from the start of connect() to the byte's arrival */
   firstByte: async (address: Address): Promise<number> => {
     const start = now();
-    const socket = connect({ ...address, noDelay: true });
-    socket.write("c");
-    const [stamp] = (await once(socket, "data")) as [Buffer];
-    socket.destroy();
-    return millisecondsSince(start, stamp.readBigUInt64BE());
+    return millisecondsSince(start, await arrivalOf(address));
+  },
+
+  /** Subscribes to a service with the daemon at that socket, and sends a byte there. The subscription stays. */
+  firstConnection: async ({ socket, service }: { socket: string; service: string }): Promise<FirstConnection> => {
+    // The daemon is another user's.
+    const daemon = new DaemonClient(socket, { isSystem: true });
+    const start = now();
+    const { listen } = await daemon.call("subscribe", { service });
+    const subscribed = now();
+    const arrived = await arrivalOf(parseHostPort(listen[0]!.address)!);
+    return { subscribeMs: millisecondsSince(start, arrived), connectMs: millisecondsSince(subscribed, arrived) };
   },
 
   /** Waits for the service to speak. @returns milliseconds from the start of connect() */
