@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { type Code, type Opener, type Rendezvous, toIsthmusError } from "@isthmus/protocol";
+import { type Code, type HostPort, type Opener, type Rendezvous, toIsthmusError } from "@isthmus/protocol";
 import type { GenerationState } from "../generation-state.ts";
 import { listenTo, SocketEndpoint } from "../leg/socket-endpoint.ts";
 import type { Link } from "../link.ts";
@@ -83,7 +83,8 @@ export class Opens implements StreamEnvironment {
       carriesOpen: (rendezvous) => rendezvous.at === "direct" && !plain && this.#link.dialsDirect,
     });
     state.openers.set(openId, stream);
-    this.#enter(stream, subscription, socket);
+    this.#enter(stream, subscription);
+    this.#attach(stream, socket);
     stream.start();
   }
 
@@ -94,7 +95,7 @@ export class Opens implements StreamEnvironment {
       known.open(message.attempt, message.rendezvous);
       return;
     }
-    this.#answer(state, message)?.open(message.attempt, message.rendezvous);
+    this.#answer(state, message, (stream) => stream.open(message.attempt, message.rendezvous));
   }
 
   /** An `open` that came as the first record of a direct leg. @returns the stream, nothing when it was refused */
@@ -103,7 +104,12 @@ export class Opens implements StreamEnvironment {
     return state.answerers.get(message.id) ?? this.#answer(state, message);
   }
 
-  #answer(state: GenerationState, message: OpenMessage): AnswererStream | undefined {
+  /** @param dialLeg where the leg is not there yet */
+  #answer(
+    state: GenerationState,
+    message: OpenMessage,
+    dialLeg?: (stream: AnswererStream) => void,
+  ): AnswererStream | undefined {
     const { id, attempt, subscription, channel, opener, proto, plain } = message;
     if (id % 2 === state.generation.role || !state.peerOpens.take(id)) {
       this.#host.count("repeated-open");
@@ -114,9 +120,9 @@ export class Opens implements StreamEnvironment {
       this.#link.tell(state, { t: "refused", id, attempt, code: "bad-request" });
       return undefined;
     }
-    let service: Socket;
+    let target: HostPort;
     try {
-      service = connectTo(this.#host.admit(this.#link, { subscription, channel, opener, proto, plain }));
+      target = this.#host.admit(this.#link, { subscription, channel, opener, proto, plain });
     } catch (error) {
       this.#link.tell(state, { t: "refused", id, attempt, code: toIsthmusError(error).code });
       return undefined;
@@ -128,6 +134,11 @@ export class Opens implements StreamEnvironment {
       timeoutMs: this.#attemptTimeoutMs,
     });
     state.answerers.set(id, stream);
+    this.#enter(stream, subscription);
+    // Ahead of the service, whose connection may be made within the call that asks for it: the leg has a longer way.
+    dialLeg?.(stream);
+    const service = connectTo(target);
+    this.#attach(stream, service);
     let isConnected = false;
     const timer = setTimeout(() => service.destroy(), SERVICE_CONNECT_TIMEOUT_MS);
     service.once("connect", () => {
@@ -139,7 +150,6 @@ export class Opens implements StreamEnvironment {
       clearTimeout(timer);
       if (!isConnected) stream.serviceFailed("service-down");
     });
-    this.#enter(stream, subscription, service);
     return stream;
   }
 
@@ -147,9 +157,12 @@ export class Opens implements StreamEnvironment {
     return attemptTimeoutMs(this.#link.rttMs, this.#unjoined.size, this.#joinTime.mostMs);
   }
 
-  #enter(stream: Stream, subscription: string, app: Socket): void {
+  #enter(stream: Stream, subscription: string): void {
     this.#entries.set(stream, { subscription, dialledAt: 0, met: undefined, timer: undefined });
     this.#unjoined.add(stream);
+  }
+
+  #attach(stream: Stream, app: Socket): void {
     stream.attach(new SocketEndpoint(app));
     listenTo(app, {
       data: (chunk) => stream.appData(chunk),
