@@ -61,7 +61,7 @@ await serveCommands({
     return millisecondsSince(start, await arrivalOf(address));
   },
 
-  /** Subscribes to a service with the daemon at that socket, and sends a byte there. The subscription stays. */
+  /** Subscribes to a service with the daemon at that socket, sends a byte there, and unsubscribes again. */
   firstConnection: async ({ socket, service }: { socket: string; service: string }): Promise<FirstConnection> => {
     // The daemon is another user's.
     const daemon = new DaemonClient(socket, { isSystem: true });
@@ -69,6 +69,7 @@ await serveCommands({
     const { listen } = await daemon.call("subscribe", { service });
     const subscribed = now();
     const arrived = await arrivalOf(parseHostPort(listen[0]!.address)!);
+    await daemon.call("unsubscribe", { service });
     return { subscribeMs: millisecondsSince(start, arrived), connectMs: millisecondsSince(subscribed, arrived) };
   },
 
