@@ -2,11 +2,12 @@
 /*
  * Many splices at once, both ends of each in one process:
  *
- *   crowd CELLS PAIRS BYTES COMMAND
+ *   crowd CELLS PAIRS BYTES COMMAND [PORT]
  *
- * PAIRS connections from 10.1.0.2 in namespace `a` to ports 20000, 20002, ... of
- * 10.1.0.1 meet as many from 10.3.0.2 in namespace `b` to ports 20001, 20003, ...
- * of 10.2.0.1, one at a time in each of CELLS cells. When all are established,
+ * PAIRS connections from 10.1.0.2 in namespace `a` to ports PORT (by default
+ * 20000), PORT + 2, ... of 10.1.0.1 meet as many from 10.3.0.2 in namespace `b`
+ * to ports PORT + 1, PORT + 3, ... of 10.2.0.1, one at a time in each of CELLS
+ * cells. When all are established,
  * each end sends BYTES bytes that no other one sends and checks those that come.
  * Then the shell runs COMMAND while the connections are there; with BYTES 0 both
  * ends of each send as much as passes for as long as it runs. In the end all are
@@ -59,7 +60,7 @@ static const char *const own[] = { "10.1.0.2", "10.3.0.2" };
 static const char *const ist[] = { "10.1.0.1", "10.2.0.1" };
 static int namespace[2];
 static int watch;
-static int cells, pairs;
+static int cells, pairs, first_port = FIRST_PORT;
 static size_t bytes;
 static struct end *ends;
 
@@ -108,12 +109,13 @@ static void start(int pair, int side)
 	struct end *end = &ends[2 * pair + side];
 	struct sockaddr_in from = address(own[side], 0);
 	struct sockaddr_in to = address(ist[side],
-					FIRST_PORT + 2 * (pair % cells) + side);
+					first_port + 2 * (pair % cells) + side);
 	struct epoll_event event = { .events = EPOLLOUT, .data.ptr = end };
 
 	if (setns(namespace[side], CLONE_NEWNET))
 		die("setns: %s", strerror(errno));
-	end->sock = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	end->sock = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+			   0);
 	if (end->sock < 0)
 		die("socket: %s", strerror(errno));
 	end->pair = pair;
@@ -295,11 +297,13 @@ int main(int argc, char **argv)
 	struct rlimit files;
 	double begun = now();
 
-	if (argc != 5)
+	if (argc != 5 && argc != 6)
 		die("see the top of crowd.c for what it takes");
 	cells = atoi(argv[1]);
 	pairs = atoi(argv[2]);
 	bytes = strtoul(argv[3], NULL, 0);
+	if (argc == 6)
+		first_port = atoi(argv[5]);
 	if (cells < 1 || pairs < 1 || bytes > CHUNK_BYTES)
 		die("numbers out of range");
 	files.rlim_cur = files.rlim_max = 2 * pairs + 64;

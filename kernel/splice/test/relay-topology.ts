@@ -39,6 +39,56 @@ address r r0 10.2.0.3/24 fd02::3/64
 ip netns exec r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 `;
 
+/**
+ * `HOSTS` with a NAT (nftables, masquerade) in front of each:
+ *
+ *   a 192.168.1.2, fd11::2 --- q 10.1.0.2, fd01::2 --- i --- 10.2.0.3, fd02::3 r --- 192.168.3.2, fd13::2 b
+ */
+export const HOSTS_BEHIND_NATS = {
+  a: { v4: "192.168.1.2", v6: "fd11::2", ist4: "10.1.0.1", ist6: "fd01::1" },
+  b: { v4: "192.168.3.2", v6: "fd13::2", ist4: "10.2.0.1", ist6: "fd02::1" },
+} as const;
+
+/** What the relay sees of both hosts, by side. */
+export const SOURCES = [
+  ["10.1.0.2", "fd01::/64"],
+  ["10.3.0.2", "fd03::/64"],
+] as const;
+export const SOURCES_BEHIND_NATS = [
+  ["10.1.0.2", "fd01::2"],
+  ["10.2.0.3", "fd02::3"],
+] as const;
+
+/** A shell script that makes the hosts behind their NATs. */
+export const SET_UP_HOSTS_BEHIND_NATS = `
+${NAMESPACES}
+ip netns add q
+ip -n q link set lo up
+ip netns exec q sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+ip link add a0 netns a type veth peer name q1 netns q
+ip link add q0 netns q type veth peer name i0 netns i
+address a a0 192.168.1.2/24 fd11::2/64
+address q q1 192.168.1.1/24 fd11::1/64
+address q q0 10.1.0.2/24 fd01::2/64
+address i i0 10.1.0.1/24 fd01::1/64
+address r r1 192.168.3.1/24 fd13::1/64
+address b b0 192.168.3.2/24 fd13::2/64
+for at in a/192.168.1.1/fd11::1 b/192.168.3.1/fd13::1 q/10.1.0.1/fd01::1 r/10.2.0.1/fd02::1; do
+  IFS=/ read -r host v4 v6 <<END
+$at
+END
+  ip -n $host route add default via $v4
+  ip -n $host -6 route add default via $v6
+done
+for at in q/q0 r/r0; do
+  ip netns exec \${at%/*} nft -f - <<NFT
+table inet nat {
+  chain post { type nat hook postrouting priority srcnat; oifname \${at#*/} masquerade; }
+}
+NFT
+done
+`;
+
 /** A shell script that makes the hosts. */
 export const SET_UP_HOSTS = `
 ${NAMESPACES}

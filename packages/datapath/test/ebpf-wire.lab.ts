@@ -1,11 +1,6 @@
-import { type ChildProcessWithoutNullStreams, execFile, execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface, type Interface } from "node:readline";
-import { fileURLToPath } from "node:url";
+import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ALL_FAMILIES, type Families, SET_UP_HOSTS, wireEnds } from "../../../kernel/splice/test/relay-topology.ts";
+import { ALL_FAMILIES } from "../../../kernel/splice/test/relay-topology.ts";
 import {
   bothWays,
   CASES,
@@ -18,81 +13,27 @@ import {
   sumsScript,
   WHOLE,
 } from "../../../kernel/splice/test/segment-scripts.ts";
-import type { CellPorts, DataPathStats } from "../src/index.ts";
-import type { Request } from "./child/ebpf-relay.ts";
+import { EbpfRelay, type WireOptions } from "./ebpf-relay.ts";
 
-const CHILD = fileURLToPath(new URL("./child/ebpf-relay.ts", import.meta.url));
-const SOURCES = fileURLToPath(new URL("../../../kernel/splice/test/", import.meta.url));
+let relay: EbpfRelay;
 
-let folder: string;
-let child: ChildProcessWithoutNullStreams;
-let lines: Interface;
-let allocations = 0;
+const wire = (script: string, options?: WireOptions) => relay.wire(script, options);
 
-/** Asks the process that has the data path; one question at a time. */
-let asked: Promise<unknown> = Promise.resolve();
-function ask<T>(request: Request): Promise<T> {
-  const next = asked.then(
-    () =>
-      new Promise<T>((resolve, reject) => {
-        lines.once("line", (line) => {
-          const { answer, error } = JSON.parse(line) as { answer: T; error?: string };
-          if (error === undefined) resolve(answer);
-          else reject(new Error(error));
-        });
-        child.stdin.write(`${JSON.stringify(request)}\n`);
-      }),
-  );
-  asked = next.catch(() => undefined);
-  return next;
-}
-
-interface WireOptions {
-  families?: Families;
-  halfMs?: number;
-}
-
-/** Runs a script at a cell of its own. @returns the state of the newest splice there */
-async function wire(script: string, { families = [4, 4], halfMs = 10_000 }: WireOptions = {}) {
-  const ends = wireEnds(allocations++);
-  const allocation = allocations.toString(16).padStart(16, "0");
-  const limits = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs };
-  const [cell] = await ask<CellPorts[]>({
-    call: "allocate",
-    spec: { allocation, cells: [{ cell: 0 }], sources: ends.sources, limits },
-  });
-  await new Promise<void>((resolve, reject) => {
-    const run = execFile(join(folder, "wire"), ends.words(cell!.ports, families), (error, stdout) => {
-      if (error) reject(new Error(stdout || error.message));
-      else resolve();
-    });
-    run.stdin!.end(script);
-  });
-  const states = await ask<string[]>({ call: "states", allocation });
-  await ask({ call: "release", allocation });
-  return states.at(-1);
-}
+/** SYN-ACKs are not repeated unless a test says so. */
+const TCP_TIMES = { synAckMs: 60_000, synRcvdMs: 60_000 };
 
 /** Opens the data path anew. */
-async function restart(handshake = { synAckMs: 60_000, synRcvdMs: 60_000 }): Promise<void> {
-  await ask({ call: "close" });
-  await ask({ call: "open", handshake });
+async function restart(tcpTimes = TCP_TIMES): Promise<void> {
+  await relay.ask({ call: "close" });
+  await relay.open(tcpTimes);
 }
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "isthmus-wire-"));
-  execFileSync("gcc", ["-O2", "-Wall", "-Werror", "-o", join(folder, "wire"), join(SOURCES, "wire.c")]);
-  execFileSync("sh", ["-c", SET_UP_HOSTS]);
-  const node = [process.execPath, "--conditions=source", CHILD];
-  child = spawn("ip", ["netns", "exec", "i", ...node], { stdio: ["pipe", "pipe", "inherit"] }) as never;
-  lines = createInterface({ input: child.stdout });
-  await ask({ call: "open", handshake: { synAckMs: 60_000, synRcvdMs: 60_000 } });
+  relay = await EbpfRelay.start({ tcpTimes: TCP_TIMES });
 });
 
-afterAll(() => {
-  child.stdin.end();
-  execFileSync("sh", ["-c", "for host in a i r b; do ip netns del $host; done"]);
-  rmSync(folder, { recursive: true });
+afterAll(async () => {
+  await relay?.stop();
 });
 
 /** What the module alone does: it looks at the checksum of a SYN, and has its own words for time-outs. */
@@ -131,17 +72,17 @@ it("forget a leg whose peer does not come in time", async () => {
 it.each([
   ["timeout syn-ack 300", { synAckMs: 300, synRcvdMs: 60_000 }],
   ["timeout syn-ack 60000 timeout syn-rcvd 800", { synAckMs: 60_000, synRcvdMs: 800 }],
-] as const)("a handshake that is not acknowledged: %s", async (which, handshake) => {
+] as const)("a handshake that is not acknowledged: %s", async (which, tcpTimes) => {
   const { script, state } = CASES.find(({ words }) => words === which)!;
-  await restart(handshake);
+  await restart(tcpTimes);
   expect(await wire(script)).toBe(state);
   await restart();
 });
 
 it("count what they refuse by its reason", async () => {
-  const { dropped: before } = await ask<DataPathStats>({ call: "stats" });
+  const { dropped: before } = await relay.totals();
   await wire(REFUSED);
-  const { dropped } = await ask<DataPathStats>({ call: "stats" });
+  const { dropped } = await relay.totals();
   const reasons = ["beyond-fin", "stray-syn", "window", "hop-limit", "malformed"] as const;
   expect(reasons.map((reason) => (dropped[reason] ?? 0) - (before[reason] ?? 0))).toEqual([1, 1, 1, 1, 0]);
 });

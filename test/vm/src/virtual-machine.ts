@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
+import { complaintsIn } from "./complaints.ts";
 import { GUEST_SHARE, initramfs } from "./initramfs.ts";
 import { installedKernels, type Kernel } from "./kernel.ts";
 import type { KernelModule } from "./kernel-module.ts";
@@ -16,7 +17,6 @@ const NICENESS = 10;
 const HALT_MS = 20_000;
 const CONSOLE_TAIL = 4000;
 /** As many as a report with its stack has. */
-const COMPLAINT_LINES = 40;
 const CONSOLE_MS = 500;
 /**
  * The kernel measures its timer against another one for a tenth of a second; when the host lets many ticks arrive at once
@@ -208,10 +208,7 @@ export class VirtualMachine implements AsyncDisposable {
    * it, which say where.
    */
   complaints(): string[] {
-    const sign =
-      /\bBUG\b|WARNING:|Oops|general protection|KASAN|UBSAN|INFO: (task|rcu|possible)|possible recursive|suspicious RCU|unreferenced object|refcount_t|unregister_netdevice|still has .* objects|bad unlock|deadlock/;
-    const lines = this.console().split("\n");
-    return lines.flatMap((line, at) => (sign.test(line) ? [lines.slice(at, at + COMPLAINT_LINES).join("\n")] : []));
+    return complaintsIn(this.console().split("\n"));
   }
 
   /** Memory that nothing points at any more, with where it was asked for. Of the debug kernel; empty on others. */

@@ -1,10 +1,15 @@
 import { resolve } from "node:path";
+import { IST_FAMILY } from "@isthmus/native/netlink";
 import { buildModule, type Kernel, type KernelModule, VirtualMachine, type VirtualMachineOptions } from "@isthmus/vm";
+import { type Cell, type CellOptions, Relay, type ToldSplice } from "../../../kernel/splice/test/relay.ts";
 import {
   type Families,
   HOSTS,
-  NAMESPACES,
+  HOSTS_BEHIND_NATS,
   SET_UP_HOSTS,
+  SET_UP_HOSTS_BEHIND_NATS,
+  SOURCES_BEHIND_NATS,
+  SOURCES as SOURCES_OF_HOSTS,
   wireEnds,
 } from "../../../kernel/splice/test/relay-topology.ts";
 
@@ -13,52 +18,10 @@ const TOOL_NAMES = ["istctl", "leg", "wire"];
 /** Where they are in the guest's memory: from the host's files each start would take much longer. */
 const BIN = "/tmp/relay-tools";
 
-/** The sources of both hosts, as words of istctl. */
-export const SOURCES = "source 0 10.1.0.2 source 0 fd01::/64 source 1 10.3.0.2 source 1 fd03::/64";
-
-/**
- * `HOSTS` with a NAT (nftables, masquerade) in front of each:
- *
- *   a 192.168.1.2, fd11::2 --- q 10.1.0.2, fd01::2 --- i --- 10.2.0.3, fd02::3 r --- 192.168.3.2, fd13::2 b
- */
-const HOSTS_BEHIND_NATS = {
-  a: { v4: "192.168.1.2", v6: "fd11::2", ist4: "10.1.0.1", ist6: "fd01::1" },
-  b: { v4: "192.168.3.2", v6: "fd13::2", ist4: "10.2.0.1", ist6: "fd02::1" },
-} as const;
-
-const SOURCES_BEHIND_NATS = "source 0 10.1.0.2 source 0 fd01::2 source 1 10.2.0.3 source 1 fd02::3";
+const PAGE_BYTES = 4096;
 
 /** Some hundred programs are started, on a machine that has just come up. */
 const SET_UP_MS = 300_000;
-
-const BEHIND_NATS = `
-${NAMESPACES}
-ip netns add q
-ip -n q link set lo up
-ip netns exec q sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-ip link add a0 netns a type veth peer name q1 netns q
-ip link add q0 netns q type veth peer name i0 netns i
-address a a0 192.168.1.2/24 fd11::2/64
-address q q1 192.168.1.1/24 fd11::1/64
-address q q0 10.1.0.2/24 fd01::2/64
-address i i0 10.1.0.1/24 fd01::1/64
-address r r1 192.168.3.1/24 fd13::1/64
-address b b0 192.168.3.2/24 fd13::2/64
-for at in a/192.168.1.1/fd11::1 b/192.168.3.1/fd13::1 q/10.1.0.1/fd01::1 r/10.2.0.1/fd02::1; do
-  IFS=/ read -r host v4 v6 <<END
-$at
-END
-  ip -n $host route add default via $v4
-  ip -n $host -6 route add default via $v6
-done
-for at in q/q0 r/r0; do
-  ip netns exec \${at%/*} nft -f - <<NFT
-table inet nat {
-  chain post { type nat hook postrouting priority srcnat; oifname \${at#*/} masquerade; }
-}
-NFT
-done
-`;
 
 function sourceOf(tool: string): string {
   return resolve(TOOLS, `${tool}.c`);
@@ -92,34 +55,39 @@ export async function bootRelay(
   try {
     await vm.load(module);
     vm.compile(...tools.map(sourceOf));
-    return { module, vm, hosts: await RelayHosts.on(vm, { behindNats }) };
+    return { module, vm, hosts: await RelayHosts.on(vm, { behindNats, tools }) };
   } catch (error) {
     await vm.stop();
     throw error;
   }
 }
 
-/** The hosts and the tools that run on them. */
-export class RelayHosts {
+/** The sources of both hosts, as words of istctl. */
+export const SOURCES = sourceWords(SOURCES_OF_HOSTS);
+
+/** The hosts in a virtual machine, with the module between them. */
+export class RelayHosts extends Relay {
   readonly vm: VirtualMachine;
-  readonly addresses: typeof HOSTS | typeof HOSTS_BEHIND_NATS;
   /** What the relay sees of both hosts, as words of istctl. */
   readonly sources: string;
   #cells = 0;
-  #runs = 0;
   #ghosts = 0;
 
   private constructor(vm: VirtualMachine, isBehindNats: boolean) {
+    super(vm, isBehindNats ? HOSTS_BEHIND_NATS : HOSTS, BIN, "/tmp");
     this.vm = vm;
-    this.addresses = isBehindNats ? HOSTS_BEHIND_NATS : HOSTS;
-    this.sources = isBehindNats ? SOURCES_BEHIND_NATS : SOURCES;
+    this.sources = sourceWords(isBehindNats ? SOURCES_BEHIND_NATS : SOURCES_OF_HOSTS);
   }
 
-  static async on(vm: VirtualMachine, { behindNats = false } = {}): Promise<RelayHosts> {
+  /** @param tools further ones, of `vm.share` */
+  static async on(
+    vm: VirtualMachine,
+    { behindNats = false, tools = [] }: { behindNats?: boolean; tools?: readonly string[] } = {},
+  ): Promise<RelayHosts> {
     vm.compile(...TOOL_NAMES.map(sourceOf));
     const script = `
-      mkdir -p ${BIN} && cp ${TOOL_NAMES.map((tool) => `${vm.guestShare}/${tool}`).join(" ")} ${BIN}
-      ${behindNats ? BEHIND_NATS : SET_UP_HOSTS}
+      mkdir -p ${BIN} && cp ${[...TOOL_NAMES, ...tools].map((tool) => `${vm.guestShare}/${tool}`).join(" ")} ${BIN}
+      ${behindNats ? SET_UP_HOSTS_BEHIND_NATS : SET_UP_HOSTS}
     `;
     await vm.check(script, SET_UP_MS);
     return new RelayHosts(vm, behindNats);
@@ -149,10 +117,43 @@ export class RelayHosts {
   }
 
   /** An allocation of one passive cell with ports of its own, above those that tests choose. */
-  async cell(words = ""): Promise<Cell> {
-    const { id, ports, request } = this.#nextCell(words, this.sources);
+  async cell({ halfMs, splices, words = "" }: CellOptions & { words?: string } = {}): Promise<Cell> {
+    const limits = [
+      ...(halfMs === undefined ? [] : [`timeout half ${halfMs}`]),
+      ...(splices === undefined ? [] : [`limit splices ${splices}`]),
+    ];
+    const { id, ports, request } = this.#nextCell([...limits, words].join(" "), this.sources);
     await this.istctl(request);
     return { id, ports };
+  }
+
+  async cellsInRow(count: number): Promise<number> {
+    const cells = Array.from({ length: count }, (_, n) => `cell ${n} passive ${20_000 + 2 * n} ${20_001 + 2 * n}`);
+    const { id } = this.#nextCell("", this.sources);
+    const times = "timeout half 30000 timeout time-wait 1000 timeout closed 1000";
+    await this.istctl(`new ${id} ${this.sources} ${cells.join(" ")} ${times}`);
+    return id;
+  }
+
+  async pureCell([a, b]: readonly [number, number]): Promise<number> {
+    const { id } = this.#nextCell("", this.sources);
+    await this.istctl(`new ${id} ${this.sources} cell 0 pure ${a} ${b} ${b} ${a}`);
+    return id;
+  }
+
+  async release(id: number): Promise<void> {
+    await this.istctl(`del ${id}`);
+  }
+
+  async splices(id: number): Promise<ToldSplice[]> {
+    const { state: states, reason: reasons } = IST_FAMILY.enums;
+    return [...(await this.istctl(`splices ${id}`)).matchAll(/^splice .* state=(\d+) reason=(\d+)(.*)$/gm)].map(
+      ([, state, reason, legs]) => ({
+        state: states[Number(state)]!,
+        reason: reasons[Number(reason)]!,
+        ends: [...legs!.matchAll(/ (\S+)>/g)].map(([, end]) => end!),
+      }),
+    );
   }
 
   #nextCell(words: string, sources: string): Cell & { request: string } {
@@ -168,72 +169,39 @@ export class RelayHosts {
     return Object.fromEntries(words.map((word) => word.split("=") as [string, string]));
   }
 
-  /** A leg as words of `leg`: a host's address and port (0 is any), and those of the relay that it connects to. */
-  way(side: 0 | 1, ports: readonly [number, number], family: 4 | 6 = 4, from = 0): string {
-    const { v4, v6, ist4, ist6 } = side === 0 ? this.addresses.a : this.addresses.b;
-    const [own, ist] = family === 4 ? [v4, ist4] : [v6, ist6];
-    return `${own} ${from} ${ist} ${ports[side]}`;
+  async totals(): Promise<{ halves: number; splices: number; bytes: number }> {
+    const { halves, splices, bytes } = await this.stats();
+    return { halves: Number(halves), splices: Number(splices), bytes: Number(bytes) };
   }
 
-  on(host: "a" | "q" | "i" | "r" | "b", script: string): Promise<string> {
-    return this.vm.check(`ip netns exec ${host} sh -e <<'END'\n${script}\nEND\n`);
+  async counted(reason: string): Promise<{ ended: number; packets: number }> {
+    const number = (IST_FAMILY.enums.reason as readonly string[]).indexOf(reason);
+    const [ended, packets] = ((await this.stats())[`r${number}`] ?? "0/0").split("/").map(Number);
+    return { ended: ended!, packets: packets! };
   }
 
-  /** Runs `leg` on both hosts at the same time, `b` after a while; several pairs may. @returns what they said */
-  async legs(a: string, b: string, delayMs = 100): Promise<[string, string]> {
-    const file = `/tmp/legs-${++this.#runs}`;
-    const output = await this.vm.check(`
-      ip netns exec a ${BIN}/leg ${a} >${file}.a & pid=$!
-      sleep ${delayMs / 1000}
-      ip netns exec b ${BIN}/leg ${b} >${file}.b; status=$?
-      wait $pid || status="$status, a $?"
-      cat ${file}.a; echo ----; cat ${file}.b
-      [ "$status" = 0 ] || { echo "status b $status"; exit 1; }
-    `);
-    return output.split("----\n") as [string, string];
+  /** Of a machine that counts objects. */
+  async memory(): Promise<{ objects: number; bytes: number }> {
+    const [objects, slabs, order] = (
+      await this.vm.check(`
+        cd /sys/kernel/slab/ist_splice && echo 1 >shrink
+        cut -d' ' -f1 objects && cut -d' ' -f1 slabs && cat order
+      `)
+    )
+      .trim()
+      .split("\n")
+      .map(Number) as [number, number, number];
+    return { objects, bytes: slabs * (PAGE_BYTES << order) };
   }
 
-  /** Two ends that send each other so many bytes, and check every one. */
-  transfer(
-    ports: readonly [number, number],
-    { families = [4, 4], bytes = 2_000_000, from = [0, 0], words = ["", ""], delayMs = 100 }: TransferOptions = {},
-  ): Promise<[string, string]> {
-    const leg = (side: 0 | 1): string => {
-      const seeds = side === 0 ? [11, 22] : [22, 11];
-      const way = this.way(side, ports, families[side], from[side]);
-      return `tcp ${way} ${bytes} ${seeds[0]} ${bytes} ${seeds[1]} ${words[side]}`;
-    };
-    return this.legs(leg(0), leg(1), delayMs);
-  }
-
-  /** Both ends send datagrams until each has got some, or a minute is over. @returns how many came at `a` and at `b` */
-  async datagrams(
-    ports: readonly [number, number],
-    size: number,
-    { families = [4, 4], enough = 10 }: { families?: Families; enough?: number } = {},
-  ): Promise<[number, number]> {
-    const leg = (side: 0 | 1): string => `udp ${this.way(side, ports, families[side])} 600 ${size} 60 ${enough}`;
-    const outputs = await this.legs(leg(0), leg(1));
-    return outputs.map((output) => Number(/received (\d+)/.exec(output)![1])) as [number, number];
-  }
-
-  /** A first client gives up before its peer comes. @returns what is said until that one has ended, and its status */
-  async meetOneThatGaveUp(ports: readonly [number, number]): Promise<string> {
-    const { output } = await this.vm.run(`
-      ip netns exec a timeout 1 ${BIN}/leg tcp ${this.way(0, ports)} 10 1 10 2
-      ip netns exec b timeout 20 ${BIN}/leg tcp ${this.way(1, ports)} 10 2 10 1
-      echo status $?
-    `);
-    return output;
-  }
-
-  /** Both send datagrams, and `b` ends long before `a`. @returns what `a` said */
-  async outliveListener(ports: readonly [number, number], families: Families = [4, 4]): Promise<string> {
-    const [a] = await this.legs(
-      `udp ${this.way(0, ports, families[0])} 60 100 8`,
-      `udp ${this.way(1, ports, families[1])} 20 100 2`,
-    );
-    return a;
+  async hearReplaced(body: () => Promise<void>): Promise<number> {
+    const listening = this.vm.check(`
+      ip netns exec i timeout 60 ${BIN}/istctl events 60 >/tmp/replaced & echo $! >/tmp/listener; wait; true`);
+    await this.vm.check("until grep -q listening /tmp/replaced; do sleep 0.1; done");
+    await body();
+    await this.vm.check("kill $(cat /tmp/listener)");
+    await listening;
+    return Number(await this.vm.check(`grep -c reason=${IST_FAMILY.enums.reason.indexOf("replaced")} /tmp/replaced`));
   }
 
   /**
@@ -246,8 +214,7 @@ export class RelayHosts {
     { families = [4, 4], words = "timeout syn-ack 60000" }: WireOptions = {},
   ): Promise<string> {
     const ends = wireEnds(this.#ghosts++);
-    const sources = ends.sources.flatMap((each, side) => each.map((address) => `source ${side} ${address}`)).join(" ");
-    const { id, ports, request } = this.#nextCell(words, sources);
+    const { id, ports, request } = this.#nextCell(words, sourceWords(ends.sources));
     return this.vm.check(`
       set -e
       ip netns exec i ${BIN}/istctl ${request}
@@ -255,35 +222,13 @@ export class RelayHosts {
       ip netns exec i ${BIN}/istctl splices ${id}
     `);
   }
+}
 
-  /** What the stacks of both ends counted as wrong checksums since they came up. */
-  async checksumErrors(): Promise<number> {
-    const output = await this.vm.check(
-      "for host in $(ls /run/netns); do ip netns exec $host nstat -asz | grep -i csumerr; done | awk '{ s += $2 } END { print s }'",
-    );
-    return Number(output.trim());
-  }
+function sourceWords(sources: readonly (readonly string[])[]): string {
+  return sources.flatMap((each, side) => each.map((address) => `source ${side} ${address}`)).join(" ");
 }
 
 export interface WireOptions {
   families?: Families;
   words?: string;
-}
-
-/** A passive cell alone in its allocation. */
-export interface Cell {
-  readonly id: number;
-  readonly ports: readonly [number, number];
-}
-
-export interface TransferOptions {
-  families?: Families;
-  /** In each direction. */
-  bytes?: number;
-  /** Source ports; 0 is any. */
-  from?: readonly [number, number];
-  /** Further words for `leg`. */
-  words?: readonly [string, string];
-  /** How long `b` waits before it connects. */
-  delayMs?: number;
 }

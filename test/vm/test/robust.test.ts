@@ -1,7 +1,9 @@
 import { type KernelModule, kernelsUnderTest, type VirtualMachine } from "@isthmus/vm";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { trafficCommands } from "../../../kernel/splice/test/traffic.ts";
 import { bootRelay, RelayHosts, SOURCES } from "./relay-hosts.ts";
 
+const TOOLS = ["crowd", "flood"];
 const STREAMS = 4;
 const UNLOADS = 3;
 const FANOUT_ROUNDS = 10;
@@ -14,6 +16,12 @@ const CELLS = [
   "cell 52 fanout 22004 22005",
 ].join(" ");
 
+/** To the ports of both, from `a` and from `b`. */
+const DATAGRAMS = [
+  [22_000, 22_002, 22_004],
+  [22_001, 22_003, 22_005, 22_005],
+] as const;
+
 describe.each(kernelsUnderTest())("ist_splice while things go away, on $version", (kernel) => {
   /** Each request of the storms takes long on the debug kernel, and they must meet. */
   const stormSeconds = kernel.isDebug ? 60 : 8;
@@ -24,7 +32,7 @@ describe.each(kernelsUnderTest())("ist_splice while things go away, on $version"
   let hosts: RelayHosts;
 
   beforeAll(async () => {
-    ({ module, vm, hosts } = await bootRelay(kernel, { tools: ["crowd", "flood"], countsObjects: true }));
+    ({ module, vm, hosts } = await bootRelay(kernel, { tools: TOOLS, countsObjects: true }));
   });
 
   afterAll(async () => {
@@ -42,17 +50,10 @@ describe.each(kernelsUnderTest())("ist_splice while things go away, on $version"
   function traffic(): string {
     const bin = vm.guestShare;
     const mostly = `timeout ${trafficSeconds + 20}`;
-    const udp = (host: "a" | "b", port: number): string => {
-      const [own, ist] = host === "a" ? ["10.1.0.2", "10.1.0.1"] : ["10.3.0.2", "10.2.0.1"];
-      return `ip netns exec ${host} ${mostly} ${bin}/leg udp ${own} 0 ${ist} ${port} 30000 1000 ${trafficSeconds} &`;
-    };
     return `
-      rm -f /tmp/streaming
       printf 'allocs\\nsplices\\nstats\\nsplices 1\\n' >/tmp/dumps
       (
-        ${mostly} ${bin}/crowd ${STREAMS} ${STREAMS} 0 "touch /tmp/streaming; exec sleep ${trafficSeconds}" &
-        ${[22_000, 22_002, 22_004].map((port) => udp("a", port)).join("\n")}
-        ${[22_001, 22_003, 22_005, 22_005].map((port) => udp("b", port)).join("\n")}
+        ${trafficCommands(hosts, { streams: STREAMS, datagrams: DATAGRAMS, seconds: trafficSeconds })}
         for n in 1 2; do ip netns exec i ${mostly} ${bin}/istctl events ${trafficSeconds} & done
         ip netns exec i ${mostly} ${bin}/istctl repeat ${trafficSeconds} /tmp/dumps &
         wait
@@ -111,7 +112,7 @@ describe.each(kernelsUnderTest())("ist_splice while things go away, on $version"
     await hosts.istctl("del 1");
     await expectNoMemory();
     await hosts.remove();
-    hosts = await RelayHosts.on(vm);
+    hosts = await RelayHosts.on(vm, { tools: TOOLS });
   });
 
   it("loses its namespace with live splices, dumps and listeners", async () => {
@@ -129,7 +130,7 @@ describe.each(kernelsUnderTest())("ist_splice while things go away, on $version"
     `);
     await expectNoMemory();
     await hosts.remove();
-    hosts = await RelayHosts.on(vm);
+    hosts = await RelayHosts.on(vm, { tools: TOOLS });
   });
 
   it("keeps streams untouched by storms of requests on both CPUs, whose legs meet meanwhile", async () => {

@@ -24,7 +24,7 @@ import { KernelCounters } from "../kernel/kernel-counters.ts";
 import { Listeners } from "../kernel/listeners.ts";
 import { SpliceEvents } from "../kernel/splice-events.ts";
 import { allocationOf, kernelId, reasonOf, spliceDump } from "../kernel/translation.ts";
-import { endOf, HANDSHAKE, type HandshakeTimes, nextSynAck } from "./ageing.ts";
+import { endOf, nextSynAck, TCP_TIMES, type TcpTimes } from "./ageing.ts";
 import { now } from "./clock.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FILTER_PRIORITY, type Interface, Interfaces, LOCK, LOOPBACK, ownProgram, type Route } from "./interfaces.ts";
@@ -65,8 +65,8 @@ export interface EbpfOptions {
   bind?: readonly string[];
   /** How many splices there may be at once, where none are taken over. @default 524,288 */
   mostSplices?: number;
-  /** @default 0.3 s, and a minute */
-  handshake?: HandshakeTimes;
+  /** @default 0.3 s, a minute and a minute */
+  tcpTimes?: Partial<TcpTimes>;
 }
 
 /**
@@ -77,6 +77,7 @@ export interface EbpfOptions {
  */
 export class EbpfDataPath implements DataPath {
   readonly #options: EbpfOptions;
+  readonly #tcpTimes: TcpTimes;
   /** What undoes the steps of `open`, in their order. */
   readonly #undo: (() => void)[] = [];
   readonly #allocations = new Map<string, Known>();
@@ -107,6 +108,7 @@ export class EbpfDataPath implements DataPath {
 
   constructor(options: EbpfOptions) {
     this.#options = options;
+    this.#tcpTimes = { ...TCP_TIMES, ...options.tcpTimes };
   }
 
   async open({ ports, udpIdleMs, onEvent }: OpenOptions): Promise<Capabilities> {
@@ -265,10 +267,6 @@ export class EbpfDataPath implements DataPath {
     } catch (error) {
       this.#options.logger.warn({ err: error }, "the programs of the BPF data path could not be taken off");
     }
-  }
-
-  get #handshake(): HandshakeTimes {
-    return this.#options.handshake ?? HANDSHAKE;
   }
 
   get #cellCount(): number {
@@ -475,7 +473,7 @@ export class EbpfDataPath implements DataPath {
     const { isUdp, state, isOver, created, heard, alloc } = splice;
     const known = this.#allocations.get(allocationOf(alloc));
     if (!known) return { due: 0, reason: "released" };
-    return endOf({ isUdp, state, isOver, created, heard }, known.settings, this.#handshake);
+    return endOf({ isUdp, state, isOver, created, heard }, known.settings, this.#tcpTimes);
   }
 
   #checkSplices(ids: readonly bigint[]): void {
@@ -515,12 +513,12 @@ export class EbpfDataPath implements DataPath {
   /** @returns when to look again */
   #repeatSynAcks(splice: StoredSplice, live: LiveSplice): number {
     if (splice.state !== "syn-rcvd") return Number.POSITIVE_INFINITY;
-    const next = nextSynAck(splice.created, live.synAcks, this.#handshake);
+    const next = nextSynAck(splice.created, live.synAcks, this.#tcpTimes);
     if (next > now()) return next;
     const synAcks = live.synAcks + 1;
     this.#live.set(splice.id, { ...live, synAcks });
     for (const side of [0, 1] as const) if (!splice.hasAcked(side)) this.#maps.sendSynAck(splice, side);
-    return nextSynAck(splice.created, synAcks, this.#handshake);
+    return nextSynAck(splice.created, synAcks, this.#tcpTimes);
   }
 
   #await(at: HalfAt, heard: number): void {
