@@ -106,6 +106,8 @@ static __noinline int ist_way_find(struct __sk_buff *skb,
 		return -1;
 	if (scratch->route_mtu && scratch->route_mtu < mtu)
 		mtu = scratch->route_mtu;
+	if (now < leg->path_until && leg->path_mtu < mtu)
+		mtu = leg->path_mtu;
 	leg->way = *way;
 	leg->mtu = mtu;
 	leg->resolve = resolve;

@@ -2,7 +2,8 @@
 /*
  * ICMP errors about packets that left by one leg. They quote what was sent, so
  * no socket would claim them; the sender, behind the other leg, gets the error
- * about what it sent. Between IPv4 and IPv6 they are dropped.
+ * about what it sent. Between IPv4 and IPv6 they are dropped; but of a path that
+ * is too narrow the sender hears when it sends what is too large again.
  */
 #ifndef _IST_BPF_ICMP_H
 #define _IST_BPF_ICMP_H
@@ -10,6 +11,10 @@
 #include "forward.h"
 
 #define IST_ICMP_BYTES		8
+/* After this it may be wider (RFC 1191, 6.3). */
+#define IST_PATH_NS		(600 * IST_NS_PER_SECOND)
+/* What Linux believes at the least of a path with IPv4. */
+#define IST_MTU_LEAST4		552
 #define IST_PROTO_ICMP		1
 #define IST_PROTO_ICMPV6	58
 
@@ -67,6 +72,34 @@ static __always_inline bool ist_icmp_plausible(const struct ist_end *receiver,
 	if (window < IST_WINDOW_LEAST)
 		window = IST_WINDOW_LEAST;
 	return seq - (receiver->ack - window) <= 2 * window;
+}
+
+/* Remembers what the path carries by which a leg's packet left. */
+static __always_inline void ist_icmp_learn(struct __sk_buff *skb, bool v6,
+					   __u32 icmp, struct ist_bpf_leg *leg,
+					   __u64 now)
+{
+	__u8 head[IST_ICMP_BYTES];
+	__u32 mtu;
+
+	if (bpf_skb_load_bytes(skb, icmp, head, sizeof(head)))
+		return;
+	if (v6) {
+		if (head[0] != 2)
+			return;
+		mtu = ist_get32(head + 4);
+		if (mtu < IST_MTU_LEAST6)
+			mtu = IST_MTU_LEAST6;
+	} else {
+		if (head[0] != 3 || head[1] != 4)
+			return;
+		mtu = ist_get16(head + 6);
+		if (mtu < IST_MTU_LEAST4)
+			mtu = IST_MTU_LEAST4;
+	}
+	leg->path_mtu = mtu;
+	leg->path_until = now + IST_PATH_NS;
+	leg->way_until = 0;
 }
 
 /* Makes the quoted headers those that the sender sent. Return: what the error's
@@ -138,8 +171,11 @@ static __noinline int ist_icmp_input(struct __sk_buff *skb,
 				ist_get32(scratch->before + (v6 ? 44 : 24))))
 		return ist_drop(IST_REASON_WINDOW);
 	scratch->ask = to->resolve;
-	if (ist_leg_is6(to) != v6 ||
-	    (now >= to->way_until && ist_way_find(skb, scratch, to, now)))
+	if (ist_leg_is6(to) != v6) {
+		ist_icmp_learn(skb, v6, icmp, &splice->leg[side], now);
+		return ist_drop(IST_REASON_UNSENDABLE);
+	}
+	if (now >= to->way_until && ist_way_find(skb, scratch, to, now))
 		return ist_drop(IST_REASON_UNSENDABLE);
 	if (packet->hops <= 1)
 		return ist_drop(IST_REASON_HOP_LIMIT);

@@ -206,10 +206,12 @@ struct ist_bpf_fragment_key {
  * @plan: for packets that arrived here
  * @way: to its remote end, until @way_until
  * @seen: the way by which its newest packet came, reversed
- * @mtu: of @way
+ * @mtu: of @way, and of the path behind it as far as it is known
  * @resolve: each packet is to ask for the neighbour of @way, whose addresses are
  *	not known
  * @way_until: nanoseconds
+ * @path_mtu: of which a router behind @way told, until @path_until
+ * @path_until: nanoseconds
  * @heard: nanoseconds; its newest packet
  * @packets: that arrived here and were forwarded
  * @bytes: likewise, payload
@@ -222,6 +224,8 @@ struct ist_bpf_leg {
 	__u32 mtu;
 	__u32 resolve;
 	__u64 way_until;
+	__u64 path_mtu;
+	__u64 path_until;
 	__u64 heard;
 	__u64 packets;
 	__u64 bytes;

@@ -60,8 +60,6 @@ export interface RelayAbilities {
   readonly learnsMtu: boolean;
   /** What becomes IPv4 of IPv6 is not split on its way. */
   readonly setsDontFragment: boolean;
-  /** What it sends of itself passes a firewall of its own host that drops what no connection explains. */
-  readonly passesOwnFirewall: boolean;
 }
 
 export interface CrowdOptions {

@@ -6,7 +6,7 @@ const STREAMS = 4;
 /** Streams, two flows of datagrams, and a fan-out's receivers. */
 const SPLICES = STREAMS + 4;
 const TRAFFIC_S = 60;
-const KILLS = 3;
+const KILLS = 2;
 
 async function start(): Promise<EbpfRelay> {
   const relay = await EbpfRelay.start();

@@ -18,6 +18,4 @@ describeNats("the BPF programs between two NATs", start({ behindNats: true }), {
   families,
   learnsMtu: false,
   setsDontFragment: false,
-  // SYN-ACKs, resets and errors that the process sends take the way of the host's own packets.
-  passesOwnFirewall: false,
 });

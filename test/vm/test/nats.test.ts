@@ -4,7 +4,7 @@ import { describeNats, firewall } from "../../../kernel/splice/test/nats.suite.t
 import { ALL_FAMILIES } from "../../../kernel/splice/test/relay-topology.ts";
 import { bootRelay, type RelayHosts } from "./relay-hosts.ts";
 
-const ABILITIES = { families: ALL_FAMILIES, learnsMtu: true, setsDontFragment: true, passesOwnFirewall: true };
+const ABILITIES = { families: ALL_FAMILIES, learnsMtu: true, setsDontFragment: true };
 
 for (const kernel of kernelsUnderTest()) {
   const start = async () => {

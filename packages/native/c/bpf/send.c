@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What a BPF program cannot send: SYN-ACKs that nobody asked for, RSTs, and ICMP
- * errors about packets that it dropped. Segments are those of kernel/core; all
- * go out by the host's routes.
+ * errors about packets that it dropped. Segments are those of kernel/core. They
+ * go where packets of their leg go, past the host's own firewall, which knows no
+ * connection that they could belong to; but to whom has been silent, or is on
+ * this host, they go as the host's own packets do.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
@@ -14,12 +18,15 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bpf.h"
 #include "../../../../kernel/bpf/splice.h"
 
 #define HOPS 64
+/* Whoever has been silent for longer may have moved. */
+#define FRESH_NS 1000000000ull
 
 /* Sum of 16-bit words as they stand in memory. @length: even */
 static uint32_t sum_of(const void *data, size_t length, uint32_t sum)
@@ -47,6 +54,9 @@ struct senders {
 
 #define NO_SENDERS { .fd = { -1, -1 } }
 
+/* For good: the kernel takes its time to close one of this kind. */
+static _Thread_local int link_sender = -1;
+
 static void close_senders(struct senders *senders)
 {
 	for (int i = 0; i < 2; i++)
@@ -54,7 +64,7 @@ static void close_senders(struct senders *senders)
 			close(senders->fd[i]);
 }
 
-/* An IPv4 header without what the kernel fills in. @length: of what follows */
+/* @length: of what follows */
 static size_t write_ip4(uint8_t *packet, uint8_t proto,
 			const struct ist_addr *from, const struct ist_addr *to,
 			size_t length)
@@ -70,6 +80,7 @@ static size_t write_ip4(uint8_t *packet, uint8_t proto,
 		.daddr = to->word[3],
 	};
 
+	ip.check = (uint16_t)~ist_sum_fold(sum_of(&ip, sizeof(ip), 0));
 	memcpy(packet, &ip, sizeof(ip));
 	return sizeof(ip);
 }
@@ -111,44 +122,65 @@ static uint32_t sum_pseudo(const struct ist_tuple *tuple, uint8_t proto,
 	return sum_of(&proto_word, 2, sum_of(&length_word, 2, sum));
 }
 
-/* Sends a leg's remote end what follows IP's header. Returns 0 or a negative errno. */
-static int send_to(struct senders *senders, const struct ist_tuple *tuple,
-		   uint8_t proto, const uint8_t *payload, size_t length)
+static bool is_fresh(const struct ist_bpf_leg *leg)
 {
-	bool v4 = ist_addr_is4(&tuple->remote);
-	union {
-		struct sockaddr any;
-		struct sockaddr_in v4;
-		struct sockaddr_in6 v6;
-	} to = { 0 };
-	int *fd = &senders->fd[v4 ? 0 : 1];
-	uint8_t packet[PACKET_BYTES];
-	size_t ip;
+	struct timespec now;
 
-	if (v4) {
-		to.v4.sin_family = AF_INET;
-		to.v4.sin_addr.s_addr = tuple->remote.word[3];
-	} else {
-		to.v6.sin6_family = AF_INET6;
-		memcpy(&to.v6.sin6_addr, &tuple->remote, 16);
-	}
-	ip = write_ip(packet, proto, &tuple->local, &tuple->remote, length);
-	memcpy(packet + ip, payload, length);
-	/* IPPROTO_RAW: the packet has its IP header. */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec - leg->heard <
+	       FRESH_NS;
+}
+
+/* @fd: a socket, opened here at the first time. Returns 0 or a negative errno. */
+static int send_by(int *fd, int type, int protocol, const struct sockaddr *to,
+		   socklen_t to_length, const uint8_t *packet, size_t length)
+{
 	if (*fd < 0)
-		*fd = socket(to.any.sa_family,
-			     SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
-			     IPPROTO_RAW);
-	if (*fd < 0 || sendto(*fd, packet, ip + length, 0, &to.any,
-			      v4 ? sizeof(to.v4) : sizeof(to.v6)) < 0)
+		*fd = socket(to->sa_family,
+			     type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+	if (*fd < 0 || sendto(*fd, packet, length, 0, to, to_length) < 0)
 		return -errno;
 	return 0;
 }
 
+/* Sends a leg's remote end what follows IP's header. Returns 0 or a negative errno. */
+static int send_to(struct senders *senders, const struct ist_bpf_leg *leg,
+		   uint8_t proto, const uint8_t *payload, size_t length)
+{
+	const struct ist_tuple *tuple = &leg->tuple;
+	bool v4 = ist_addr_is4(&tuple->remote);
+	struct sockaddr_in to4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6 };
+	struct sockaddr_ll link = {
+		.sll_family = AF_PACKET,
+		.sll_protocol = htons(v4 ? ETHERTYPE_IP : ETHERTYPE_IPV6),
+		.sll_ifindex = (int)leg->way.ifindex,
+		.sll_halen = ETH_ALEN,
+	};
+	uint8_t packet[PACKET_BYTES];
+	size_t all;
+
+	all = write_ip(packet, proto, &tuple->local, &tuple->remote, length);
+	memcpy(packet + all, payload, length);
+	all += length;
+	if (!leg->resolve && leg->way.ifindex > IST_LOOPBACK && is_fresh(leg)) {
+		memcpy(link.sll_addr, leg->way.to, ETH_ALEN);
+		return send_by(&link_sender, SOCK_DGRAM, 0, (void *)&link,
+			       sizeof(link), packet, all);
+	}
+	to4.sin_addr.s_addr = tuple->remote.word[3];
+	memcpy(&to6.sin6_addr, &tuple->remote, 16);
+	/* IPPROTO_RAW: the packet has its IP header. */
+	return send_by(&senders->fd[v4 ? 0 : 1], SOCK_RAW, IPPROTO_RAW,
+		       v4 ? (void *)&to4 : (void *)&to6,
+		       v4 ? sizeof(to4) : sizeof(to6), packet, all);
+}
+
 /* Sends a TCP header, whose ports and checksum are written here. */
-static int send_header(struct senders *senders, const struct ist_tuple *tuple,
+static int send_header(struct senders *senders, const struct ist_bpf_leg *leg,
 		       uint8_t *header, size_t length)
 {
+	const struct ist_tuple *tuple = &leg->tuple;
 	uint16_t check;
 
 	memcpy(header, &tuple->local_port, 2);
@@ -157,7 +189,7 @@ static int send_header(struct senders *senders, const struct ist_tuple *tuple,
 		sum_of(header, length,
 		       sum_pseudo(tuple, IPPROTO_TCP, length)));
 	memcpy(header + 16, &check, 2);
-	return send_to(senders, tuple, IPPROTO_TCP, header, length);
+	return send_to(senders, leg, IPPROTO_TCP, header, length);
 }
 
 /* Reads (splice, side): the value of the map and 0 or 1. */
@@ -211,8 +243,7 @@ static napi_value send_syn_ack(napi_env env, napi_callback_info info)
 	ist_connection_syn_ack(&splice.tcp, side,
 			       peer4 ? IST_MSS_DEFAULT4 : IST_MSS_DEFAULT6,
 			       limit, header);
-	err = send_header(&senders, &splice.leg[side].tuple, header,
-			  sizeof(header));
+	err = send_header(&senders, &splice.leg[side], header, sizeof(header));
 	close_senders(&senders);
 	return polled_number(env, err);
 }
@@ -240,7 +271,7 @@ static napi_value send_rsts(napi_env env, napi_callback_info info)
 		for (uint32_t side = 0;
 		     splice.proto == IPPROTO_TCP && side < IST_SIDES; side++) {
 			ist_connection_rst(&splice.tcp, side, header);
-			send_header(&senders, &splice.leg[side].tuple, header,
+			send_header(&senders, &splice.leg[side], header,
 				    sizeof(header));
 		}
 	}
@@ -273,6 +304,7 @@ static size_t quote_ip(uint8_t *at, const struct ist_tuple *tuple,
 {
 	bool v4 = ist_addr_is4(&tuple->remote);
 	size_t header = v4 ? sizeof(struct iphdr) : sizeof(struct ip6_hdr);
+	const size_t at_check = offsetof(struct iphdr, check);
 	uint16_t check;
 
 	(v4 ? write_ip4 : write_ip6)(at, proto, &tuple->remote, &tuple->local,
@@ -280,8 +312,9 @@ static size_t quote_ip(uint8_t *at, const struct ist_tuple *tuple,
 	/* TTL and hop limit: it had come to the end of its way. */
 	at[v4 ? 8 : 7] = 1;
 	if (v4) {
+		memset(at + at_check, 0, sizeof(check));
 		check = (uint16_t)~ist_sum_fold(sum_of(at, header, 0));
-		memcpy(at + offsetof(struct iphdr, check), &check, 2);
+		memcpy(at + at_check, &check, sizeof(check));
 	}
 	return header;
 }
@@ -292,6 +325,7 @@ static napi_value send_error(napi_env env, napi_callback_info info)
 	uint8_t error[PACKET_BYTES] = { 0 };
 	struct senders senders = NO_SENDERS;
 	const struct ist_tuple *tuple;
+	const struct ist_bpf_leg *leg;
 	struct ist_bpf_splice splice;
 	struct ist_bpf_event event;
 	size_t count = 2, size, event_size, length = 8;
@@ -311,7 +345,8 @@ static napi_value send_error(napi_env env, napi_callback_info info)
 		return polled_refuse(env, "sendError(splice, event)");
 	memcpy(&splice, data, sizeof(splice));
 	memcpy(&event, event_data, sizeof(event));
-	tuple = &splice.leg[event.side & 1].tuple;
+	leg = &splice.leg[event.side & 1];
+	tuple = &leg->tuple;
 	v4 = ist_addr_is4(&tuple->remote);
 	proto = v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 
@@ -323,7 +358,7 @@ static napi_value send_error(napi_env env, napi_callback_info info)
 		sum_of(error, length,
 		       v4 ? 0 : sum_pseudo(tuple, proto, length)));
 	memcpy(error + 2, &check, sizeof(check));
-	err = send_to(&senders, tuple, proto, error, length);
+	err = send_to(&senders, leg, proto, error, length);
 	close_senders(&senders);
 	return polled_number(env, err);
 }
