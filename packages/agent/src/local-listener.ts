@@ -1,6 +1,6 @@
-import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
-import { createServer, isIP, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
+import { type UdpAddress, type UdpPort, type UdpSockets, udpSockets } from "@isthmus/native/udp";
 import { formatHostPort, type HostPort, IsthmusError } from "@isthmus/protocol";
 
 /** Tries to find a free port number that both TCP and UDP have. */
@@ -29,11 +29,13 @@ export interface ListenerEvents {
 export class LocalListener {
   readonly address: HostPort;
   readonly #tcp: Server | undefined;
-  readonly #udp: UdpSocket | undefined;
+  readonly #udp: UdpPort | undefined;
   readonly #clients = new Map<string, ClientFlow>();
+  /** The newest source, and its key among the clients. */
+  #newest: { source: UdpAddress; key: string } | undefined;
   #isClosed = false;
 
-  private constructor(address: HostPort, tcp: Server | undefined, udp: UdpSocket | undefined) {
+  private constructor(address: HostPort, tcp: Server | undefined, udp: UdpPort | undefined) {
     this.address = address;
     this.#tcp = tcp;
     this.#udp = udp;
@@ -41,16 +43,18 @@ export class LocalListener {
 
   /**
    * @param wanted port 0: any free one
+   * @param sockets by default the best that this process has
    * @throws IsthmusError `port-taken`, `bad-request`
    */
   static async open(
     wanted: HostPort,
     protos: { tcp: boolean; udp: boolean },
     events: ListenerEvents,
+    sockets: UdpSockets = udpSockets,
   ): Promise<LocalListener> {
     for (let tries = 1; ; tries++) {
       try {
-        return await LocalListener.#tryOpen(wanted, protos, events);
+        return await LocalListener.#tryOpen(wanted, protos, events, sockets);
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         // A port that TCP found free may be taken in UDP: another one is tried, where any will do.
@@ -62,7 +66,12 @@ export class LocalListener {
     }
   }
 
-  static async #tryOpen({ host, port }: HostPort, protos: { tcp: boolean; udp: boolean }, events: ListenerEvents) {
+  static async #tryOpen(
+    { host, port }: HostPort,
+    protos: { tcp: boolean; udp: boolean },
+    events: ListenerEvents,
+    sockets: UdpSockets,
+  ): Promise<LocalListener> {
     let tcp: Server | undefined;
     let chosen = port;
     if (protos.tcp) {
@@ -76,22 +85,16 @@ export class LocalListener {
       chosen = (tcp.address() as { port: number }).port;
     }
     if (!protos.udp) return new LocalListener({ host, port: chosen }, tcp, undefined);
-    const udp = createSocket({ type: isIP(host) === 6 ? "udp6" : "udp4" });
     try {
-      udp.bind(chosen, host);
-      await once(udp, "listening");
+      let take: ((payload: Buffer, source: UdpAddress) => void) | undefined;
+      const udp = await sockets.bind({ host, port: chosen }, (payload, source) => take?.(payload, source));
+      const listener = new LocalListener({ host, port: udp.port }, tcp, udp);
+      take = (payload, source) => listener.#receive(payload, source, events);
+      return listener;
     } catch (error) {
       tcp?.close();
-      udp.close();
       throw error;
     }
-    const listener = new LocalListener({ host, port: udp.address().port }, tcp, udp);
-    udp.on("message", (payload, { address, port: from }) =>
-      listener.#receive(payload, { host: address, port: from }, events),
-    );
-    // A client that is gone answers with ICMP: nothing to do about it.
-    udp.on("error", () => undefined);
-    return listener;
   }
 
   close(): void {
@@ -103,10 +106,10 @@ export class LocalListener {
     this.#clients.clear();
   }
 
-  #receive(payload: Buffer, source: HostPort, events: ListenerEvents): void {
+  #receive(payload: Buffer, source: UdpAddress, events: ListenerEvents): void {
     // RFC 768: no port, no answer wanted. Nothing can be sent there, and anybody may claim it.
     if (source.port === 0) return;
-    const key = formatHostPort(source);
+    const key = this.#keyOf(source);
     let flow = this.#clients.get(key);
     if (!flow) {
       let made: ClientFlow | undefined;
@@ -128,7 +131,12 @@ export class LocalListener {
     flow.send(payload);
   }
 
-  #answer(payload: Buffer, client: HostPort): void {
-    if (!this.#isClosed) this.#udp?.send(payload, client.port, client.host);
+  #keyOf(source: UdpAddress): string {
+    if (this.#newest?.source !== source) this.#newest = { source, key: formatHostPort(source) };
+    return this.#newest.key;
+  }
+
+  #answer(payload: Buffer, client: UdpAddress): void {
+    if (!this.#isClosed) this.#udp?.send(payload, client);
   }
 }

@@ -2,6 +2,7 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { cannotForge, sendFromPortZero } from "@isthmus/datapath/testing";
+import { nodeUdpSockets, type UdpSockets, udpSockets } from "@isthmus/native/udp";
 import { formatHostPort, type HostPort } from "@isthmus/protocol";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { type ClientFlow, LocalListener } from "../src/local-listener.ts";
@@ -10,6 +11,9 @@ import { turnsUntil } from "./support/turns.ts";
 
 /** At an address that no other test has: here a port that is free for one protocol has to be free for the other. */
 const ANY: HostPort = { host: "127.0.0.79", port: 0 };
+
+/** Every kind that this machine has. */
+const kindsOfSockets = [...new Set([udpSockets, nodeUdpSockets])];
 
 /** What came to a listener. */
 class Heard {
@@ -38,9 +42,9 @@ class Heard {
   }
 }
 
-async function open(wanted: HostPort, protos = { tcp: true, udp: true }) {
+async function openWith(sockets: UdpSockets, wanted: HostPort, protos = { tcp: true, udp: true }) {
   const heard = new Heard();
-  const listener = await LocalListener.open(wanted, protos, heard);
+  const listener = await LocalListener.open(wanted, protos, heard, sockets);
   onTestFinished(() => listener.close());
   return { heard, listener, address: listener.address };
 }
@@ -60,15 +64,17 @@ async function ask(socket: UdpSocket, { host, port }: HostPort, payload: string)
 }
 
 describe.each(["127.0.0.1", "::1"])("a listener at %s", (host) => {
-  test("takes connections and datagrams at one port", async () => {
-    const { heard, address } = await open({ host, port: 0 });
+  test.each(kindsOfSockets)("takes connections and datagrams ($name) at one port", async (sockets) => {
+    const { heard, address } = await openWith(sockets, { host, port: 0 });
     client(formatHostPort(address));
     expect(await ask(await program(host), address, "hello")).toBe("answer to hello");
     await vi.waitFor(() => expect(heard.sockets).toHaveLength(1));
   });
 });
 
-describe("a listener", () => {
+describe.each(kindsOfSockets)("a listener with sockets of $name", (sockets) => {
+  const open = (wanted: HostPort, protos?: { tcp: boolean; udp: boolean }) => openWith(sockets, wanted, protos);
+
   test("takes one protocol alone where that is asked for", async () => {
     const { address } = await open(ANY, { tcp: true, udp: false });
     const { address: other } = await open(address, { tcp: false, udp: true });
@@ -78,7 +84,7 @@ describe("a listener", () => {
 
   test("says by name that a port is taken, for either protocol, and leaves nothing behind", async () => {
     const { address } = await open(ANY, { tcp: false, udp: true });
-    const wanted = LocalListener.open(address, { tcp: true, udp: true }, new Heard());
+    const wanted = LocalListener.open(address, { tcp: true, udp: true }, new Heard(), sockets);
     await expect(wanted).rejects.toMatchObject({
       code: "port-taken",
       message: `${formatHostPort(address)} is in use`,
@@ -95,7 +101,7 @@ describe("a listener", () => {
       { tcp: true, udp: false },
       { tcp: false, udp: true },
     ]) {
-      const wanted = LocalListener.open({ host: "192.0.2.1", port: 0 }, protos, new Heard());
+      const wanted = LocalListener.open({ host: "192.0.2.1", port: 0 }, protos, new Heard(), sockets);
       await expect(wanted).rejects.toMatchObject({
         code: "bad-request",
         message: expect.stringContaining("cannot listen on 192.0.2.1:0"),

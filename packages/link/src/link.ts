@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { type UdpSockets, udpSockets } from "@isthmus/native/udp";
 import {
   type AllocationOffer,
   type Code,
@@ -26,10 +27,10 @@ import { IstMeeting } from "./meeting/ist-meeting.ts";
 import { LegDialer } from "./meeting/leg-dialer.ts";
 import { Opens } from "./open/opens.ts";
 import type { LegOutcome } from "./open/stream.ts";
-import { streamCarrier, udpCarrier } from "./udp/carriers.ts";
 import type { FlowEndpoint, FlowMeaning, UdpFlow } from "./udp/flow.ts";
 import type { DatagramCarrier, UdpPath } from "./udp/path.ts";
 import type { CarrierEvents } from "./udp/paths.ts";
+import { streamCarrier } from "./udp/stream-carrier.ts";
 import { UdpSession } from "./udp/udp-session.ts";
 
 /** Keys older than this are replaced by a handshake over control, without the ISB. */
@@ -53,6 +54,8 @@ export interface LinkOptions {
   peer: string;
   host: LinkHost;
   logger: Logger;
+  /** By default the best that this process has. */
+  sockets?: UdpSockets;
 }
 
 /** Which way a control frame came. */
@@ -68,6 +71,7 @@ export class Link {
   readonly #staticKey: X25519KeyPair;
   readonly #host: LinkHost;
   readonly #logger: Logger;
+  readonly #sockets: UdpSockets;
   readonly #states = new Map<string, GenerationState>();
   readonly #udp = new Map<string, UdpSession>();
   readonly #dialer: LegDialer;
@@ -94,6 +98,7 @@ export class Link {
     this.#staticKey = options.staticKey;
     this.#host = options.host;
     this.#logger = options.logger;
+    this.#sockets = options.sockets ?? udpSockets;
     this.#dialer = new LegDialer({
       ist: (allocation) => this.#istOf(allocation),
       direct: () => this.#direct,
@@ -538,6 +543,7 @@ export class Link {
     const link = this;
     return new UdpSession({
       generation,
+      sockets: this.#sockets,
       get allocation() {
         return link.#ist?.offer.allocation;
       },
@@ -586,7 +592,7 @@ export class Link {
     if (rendezvous.at === "cell") {
       const address = rendezvous.mode === "passive" ? meeting.cellAddress(rendezvous.cell) : undefined;
       if (!address) throw new IsthmusError("unsupported-rendezvous");
-      return udpCarrier(address, events);
+      return this.#sockets.connect(address, events);
     }
     const socket = connectTo(meeting.streamAddress(Math.floor(path.id / 2)));
     socket.once("connect", () => {
@@ -605,7 +611,7 @@ export class Link {
     if (!address) throw new IsthmusError("no-path");
     const header = { kind: "leg", side: generation.role, allocation: NO_ID, generation: generation.id } as const;
     const preamble = encodeLegHeader({ ...header, openId: path.id, attempt: 0 }, generation.directKey);
-    const carrier = udpCarrier(address, events);
+    const carrier = this.#sockets.connect(address, events);
     return {
       send: (datagram) => {
         if (!path.wasUp) carrier.send(preamble);

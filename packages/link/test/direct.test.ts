@@ -1,9 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { cannotForge, sendFromPortZero } from "@isthmus/datapath/testing";
 import { encodeProbe } from "@isthmus/protocol";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { beginToAgree, type Half, localPair, serve, twoDaemons, twoStrangers } from "./two-daemons.ts";
@@ -16,7 +14,7 @@ afterEach(() => {
 });
 
 async function setUp(reachable: "a" | "b", onConnection: (socket: Socket) => void, isTold = true) {
-  const { a, b, tell } = await twoDaemons(reachable, isTold);
+  const { a, b, tell } = await twoDaemons(reachable, { isTold });
   const { server, address } = await serve(onConnection);
   b.target = address;
   cleanups.push(() => {
@@ -135,52 +133,6 @@ describe.each(["a", "b"] as const)("a stream when %s is reachable (b provides)",
     expect(error.code).toBe("ECONNRESET");
     expect(a.ended).toEqual(["opened service-down"]);
   });
-
-  it("carries datagrams of any size both ways", async () => {
-    const { a, b } = await setUp(reachable, echo);
-    const service = createSocket("udp4");
-    service.on("message", (message, source) => service.send(message, source.port, source.address));
-    service.bind(0, "127.0.0.1");
-    await once(service, "listening");
-    cleanups.push(() => service.close());
-    b.target = { host: "127.0.0.1", port: service.address().port };
-    const heard: Buffer[] = [];
-    const opened = a.link.openFlow(
-      { subscription: SUBSCRIPTION, channel: "udp", opener: "subscriber" },
-      { deliver: (payload) => heard.push(payload), close: () => undefined },
-    )!;
-    const sizes = [0, 1, 500, 1171, 1172, 1423, 1424, 9000];
-    const sent = sizes.map((size) => randomBytes(size));
-    // Before there is a path they wait, none is lost.
-    for (const payload of sent) opened.session.send(opened.flow, payload);
-    await vi.waitFor(() => expect(heard.length).toBe(sizes.length), { timeout: 5000 });
-    for (const size of [32_768, 65_507]) {
-      sent.push(randomBytes(size));
-      opened.session.send(opened.flow, sent.at(-1)!);
-      await vi.waitFor(() => expect(heard.length).toBe(sent.length), { timeout: 5000 });
-    }
-    expect(new Set(heard.map(sha))).toEqual(new Set(sent.map(sha)));
-    expect(a.link.udpPath?.rendezvous.at).toBe("direct");
-    expect(b.asked.filter(({ proto }) => proto === "udp").length).toBe(1);
-  });
-
-  it("opens a udp channel from the provider's side too", async () => {
-    const { a, b } = await setUp(reachable, echo);
-    const player = createSocket("udp4");
-    player.bind(0, "127.0.0.1");
-    await once(player, "listening");
-    cleanups.push(() => player.close());
-    a.target = { host: "127.0.0.1", port: player.address().port };
-    const back: string[] = [];
-    player.on("message", (message, source) => player.send(`re: ${message}`, source.port, source.address));
-    const opened = b.link.openFlow(
-      { subscription: SUBSCRIPTION, channel: "rtp", opener: "provider" },
-      { deliver: (payload) => back.push(payload.toString()), close: () => undefined },
-    )!;
-    opened.session.send(opened.flow, Buffer.from("frame 1"));
-    await vi.waitFor(() => expect(back).toEqual(["re: frame 1"]), { timeout: 5000 });
-    expect(a.asked.at(-1)).toMatchObject({ channel: "rtp", opener: "provider", proto: "udp" });
-  });
 });
 
 describe("a leg port", () => {
@@ -214,34 +166,4 @@ describe("control", () => {
     client.write("x");
     await vi.waitFor(() => expect(a.keysLost).toBeGreaterThan(0), { timeout: 8000 });
   }, 15_000);
-});
-
-it("takes no leg header from port 0, however right it is", async ({ skip }) => {
-  skip(cannotForge !== undefined, cannotForge);
-  const { a, b } = await setUp("b", echo);
-  // What reaches b over TCP alone: the datagrams to the same port come to this test instead.
-  const { server, address } = await serve((socket) => {
-    const onward = connect({ port: b.port, host: "127.0.0.1", allowHalfOpen: true });
-    onward.on("error", () => socket.destroy());
-    socket.pipe(onward).pipe(socket);
-    cleanups.push(() => onward.destroy());
-  });
-  cleanups.push(() => server.close());
-  const eavesdropper = createSocket("udp4");
-  eavesdropper.bind(address.port, "127.0.0.1");
-  await once(eavesdropper, "listening");
-  cleanups.push(() => eavesdropper.close());
-  b.link.setDirect(false, []);
-  a.link.setDirect(true, [address]);
-  b.target = { host: "127.0.0.1", port: 9 };
-  await vi.waitFor(() => expect(a.link.direct?.isUp).toBe(true));
-  const { session, flow } = a.link.openFlow(
-    { subscription: SUBSCRIPTION, channel: "udp", opener: "subscriber" },
-    { deliver: () => undefined, close: () => undefined },
-  )!;
-  session.send(flow, Buffer.from("hello"));
-  const [header] = (await once(eavesdropper, "message")) as [Buffer];
-  await sendFromPortZero("127.0.0.1", { host: "127.0.0.1", port: b.port }, header);
-  await vi.waitFor(() => expect(b.counted.get("leg-refused")).toBe(1));
-  expect(b.link.udpPath).toBeUndefined();
 });

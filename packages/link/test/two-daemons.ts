@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { nodeUdpSockets, type UdpSockets, udpSockets } from "@isthmus/native/udp";
 import { type HostPort, IsthmusError } from "@isthmus/protocol";
 import { createIdentity, silentLogger } from "@isthmus/service";
 import {
@@ -17,6 +18,7 @@ import {
 export class Half {
   readonly identity = createIdentity();
   staticKey = createStaticKey();
+  readonly sockets: UdpSockets;
   readonly legPort: LegPort;
   readonly counted = new Map<LinkEvent, number>();
   readonly ended: string[] = [];
@@ -31,8 +33,10 @@ export class Half {
   needsAllocation = 0;
   probes: string[] = [];
 
-  constructor() {
+  constructor(sockets: UdpSockets = udpSockets) {
+    this.sockets = sockets;
     this.legPort = new LegPort({
+      sockets,
       find: (generation) => (this.link.stateOf(generation) ? this.link : undefined),
       probed: (nonce) => this.probes.push(nonce.toString("hex")),
       refused: () => this.#count("leg-refused"),
@@ -71,6 +75,7 @@ export class Half {
       peer: other.identity.publicKey,
       host,
       logger: silentLogger(),
+      sockets: this.sockets,
     });
   }
 
@@ -103,9 +108,12 @@ export function beginToAgree(a: Half, b: Half): () => void {
   return () => a.link.addGeneration(initiator.finish(answer.message, Date.now()).generation);
 }
 
+/** Every kind of UDP sockets that this machine has: what carries datagrams passes the same tests over each. */
+export const kindsOfSockets = [...new Set([udpSockets, nodeUdpSockets])];
+
 /** Two daemons without common keys, each with a leg port. */
-export async function twoStrangers(): Promise<[Half, Half]> {
-  const [a, b] = [new Half(), new Half()];
+export async function twoStrangers(sockets?: UdpSockets): Promise<[Half, Half]> {
+  const [a, b] = [new Half(sockets), new Half(sockets)];
   a.join(b);
   b.join(a);
   for (const half of [a, b]) half.port = await half.legPort.listen(0);
@@ -113,8 +121,11 @@ export async function twoStrangers(): Promise<[Half, Half]> {
 }
 
 /** Two daemons with common keys; `reachable` has a leg port that the other one dials, later where it is not told yet. */
-export async function twoDaemons(reachable: "a" | "b", isTold = true): Promise<{ a: Half; b: Half; tell: () => void }> {
-  const [a, b] = await twoStrangers();
+export async function twoDaemons(
+  reachable: "a" | "b",
+  { isTold = true, sockets }: { isTold?: boolean; sockets?: UdpSockets } = {},
+): Promise<{ a: Half; b: Half; tell: () => void }> {
+  const [a, b] = await twoStrangers(sockets);
   agree(a, b);
   const [server, dialler] = reachable === "a" ? [a, b] : [b, a];
   server.link.setDirect(false, []);

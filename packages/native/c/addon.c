@@ -3,7 +3,7 @@
 
 NAPI_MODULE_INIT()
 {
-	napi_value aead = aead_init(env), pump, datagrams;
+	napi_value aead = aead_init(env), pump, datagrams, udp;
 
 	if (aead == NULL ||
 	    napi_set_named_property(env, exports, "aead", aead) != napi_ok)
@@ -16,6 +16,10 @@ NAPI_MODULE_INIT()
 	if (datagrams == NULL ||
 	    napi_set_named_property(env, exports, "datagrams", datagrams) !=
 		    napi_ok)
+		return NULL;
+	udp = udp_init(env);
+	if (udp == NULL ||
+	    napi_set_named_property(env, exports, "udp", udp) != napi_ok)
 		return NULL;
 	return exports;
 }

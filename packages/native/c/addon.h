@@ -15,6 +15,7 @@
 napi_value aead_init(napi_env env);
 napi_value pump_init(napi_env env);
 napi_value datagrams_init(napi_env env);
+napi_value udp_init(napi_env env);
 
 struct pump_account;
 

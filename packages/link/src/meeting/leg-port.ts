@@ -1,6 +1,6 @@
-import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
+import { type UdpPort, type UdpSockets, udpSockets } from "@isthmus/native/udp";
 import {
   canonicalIp,
   decodeLegHeader,
@@ -28,7 +28,6 @@ const MOST_HEADLESS_PER_SOURCE = 512;
 const MOST_PROBES_PER_SECOND = 5;
 /** Tries to find a free port number that both TCP and UDP have. */
 const PORT_TRIES = 20;
-const SOCKET_BUFFER_BYTES = 1024 * 1024;
 
 export interface LegPortOptions {
   /** Which link holds the keys of a generation. */
@@ -37,6 +36,8 @@ export interface LegPortOptions {
   probed: (nonce: Buffer) => void;
   /** A connection or datagram was refused. */
   refused: () => void;
+  /** By default the best that this process has. */
+  sockets?: UdpSockets;
 }
 
 /**
@@ -51,7 +52,8 @@ export class LegPort {
   readonly #headlessFrom = new Map<string, number>();
   #probes = { second: 0, count: 0 };
   #tcp: Server | undefined;
-  #udp: UdpSocket | undefined;
+  #udp: UdpPort | undefined;
+  #isDualStack = false;
 
   constructor(options: LegPortOptions) {
     this.#options = options;
@@ -88,23 +90,19 @@ export class LegPort {
     // A connection that could not be accepted (no descriptors are left) is tried again by its peer.
     tcp.on("error", () => this.#options.refused());
     const address = tcp.address() as { port: number; family: string };
-    const udp = createSocket({ type: address.family === "IPv6" ? "udp6" : "udp4" });
-    udp.on("message", (datagram, source) =>
-      this.#receive(datagram, { host: canonicalIp(source.address), port: source.port }),
-    );
-    udp.on("error", () => undefined);
+    const isDualStack = address.family === "IPv6";
+    const at = { host: isDualStack ? "::" : "0.0.0.0", port: address.port };
+    const { sockets = udpSockets } = this.#options;
     try {
-      udp.bind(address.port);
-      await once(udp, "listening");
+      this.#udp = await sockets.bind(at, (datagram, source) =>
+        this.#receive(datagram, { host: canonicalIp(source.host), port: source.port }),
+      );
     } catch (error) {
       tcp.close();
-      udp.close();
       throw error;
     }
-    udp.setRecvBufferSize(SOCKET_BUFFER_BYTES);
-    udp.setSendBufferSize(SOCKET_BUFFER_BYTES);
+    this.#isDualStack = isDualStack;
     this.#tcp = tcp;
-    this.#udp = udp;
     return address.port;
   }
 
@@ -211,10 +209,10 @@ export class LegPort {
   #carrier(key: string, source: HostPort, events: CarrierEvents) {
     const take = (datagram: Buffer): void => events.datagram(datagram);
     this.#sources.set(key, take);
-    const host =
-      this.#udp?.address().family === "IPv6" && !source.host.includes(":") ? `::ffff:${source.host}` : source.host;
+    const host = this.#isDualStack && !source.host.includes(":") ? `::ffff:${source.host}` : source.host;
+    const to = { host, port: source.port };
     return {
-      send: (datagram: Buffer) => this.#udp?.send(datagram, source.port, host),
+      send: (datagram: Buffer) => this.#udp?.send(datagram, to),
       close: () => {
         if (this.#sources.get(key) === take) this.#sources.delete(key);
       },

@@ -1,3 +1,4 @@
+import type { UdpSockets } from "@isthmus/native/udp";
 import { type Code, type HostPort, type LinkControlBody, toIsthmusError } from "@isthmus/protocol";
 import type { IdWindow } from "../open/id-window.ts";
 import { EarlyQueue } from "./early-queue.ts";
@@ -19,6 +20,8 @@ const IDLE_CHECK_MS = 30_000;
 
 /** What the UDP of one generation asks of its link. */
 export interface UdpWorld extends Omit<PathsWorld, "count"> {
+  /** Towards services. */
+  readonly sockets: UdpSockets;
   readonly peerFlows: IdWindow;
   nextFlowId(): number;
   /** @throws IsthmusError the refusal */
@@ -111,7 +114,8 @@ export class UdpSession {
       path.send(flow.id, payload, now);
       if (path.health.wakeAt !== wakeAt) this.#schedule();
     } else {
-      this.#early.put({ flow, payload }, now);
+      // A copy: it may lie in one piece of memory with many that do not wait.
+      this.#early.put({ flow, payload: Buffer.from(payload) }, now);
       this.#tick();
     }
   }
@@ -184,7 +188,7 @@ export class UdpSession {
       return;
     }
     const now = performance.now();
-    const endpoint = serviceEndpoint(target, (payload) => this.send(flow, payload));
+    const endpoint = serviceEndpoint(this.#world.sockets, target, (payload) => this.send(flow, payload));
     const flow: UdpFlow = new UdpFlow(id, meaning, endpoint, false, now);
     this.#add(flow);
     this.#world.tell({ t: "flowOk", flow: id });

@@ -1,40 +1,6 @@
-import { createSocket } from "node:dgram";
-import { isIP, type Socket } from "node:net";
-import { type HostPort, LIMITS } from "@isthmus/protocol";
+import type { Socket } from "node:net";
+import { LIMITS } from "@isthmus/protocol";
 import type { DatagramCarrier } from "./path.ts";
-
-/** Room for a burst: a split 64 KiB datagram is some 50 packets at once. */
-const SOCKET_BUFFER_BYTES = 1024 * 1024;
-
-/** A UDP socket of its own towards one address, as a path at a cell or towards a peer's leg port has. */
-export function udpCarrier(
-  address: HostPort,
-  events: { datagram: (datagram: Buffer) => void; ready: () => void },
-): DatagramCarrier {
-  const socket = createSocket({ type: isIP(address.host) === 6 ? "udp6" : "udp4" });
-  let isReady = false;
-  let isClosed = false;
-  socket.on("message", (message) => events.datagram(message));
-  // ICMP errors come here; whether the path lives is judged by hellos alone.
-  socket.on("error", () => undefined);
-  socket.connect(address.port, address.host, (error?: Error) => {
-    if (error || isClosed) return;
-    isReady = true;
-    socket.setRecvBufferSize(SOCKET_BUFFER_BYTES);
-    socket.setSendBufferSize(SOCKET_BUFFER_BYTES);
-    events.ready();
-  });
-  return {
-    send: (datagram) => {
-      if (isReady && !isClosed) socket.send(datagram);
-    },
-    close: () => {
-      if (isClosed) return;
-      isClosed = true;
-      socket.close();
-    },
-  };
-}
 
 /** Unsent bytes of a stream above which datagrams are dropped, as a full queue of a network would. */
 const STREAM_QUEUE_BYTES = 256 * 1024;
