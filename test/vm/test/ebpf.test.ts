@@ -47,7 +47,7 @@ it("the BPF programs splice on a VLAN's interface, and where packets are lost, d
   await using machine = await VirtualMachine.boot({ kernel: installedKernels()[0]! });
   machine.compile(LEG);
   await machine.check(HOSTS);
-  const open = { call: "open", handshake: { synAckMs: 300, synRcvdMs: 60_000 } };
+  const open = { call: "open" };
   const limits = { splices: 0, idleMs: 0, totalMs: 0, bytes: 0, bytesPerSecond: 0, halfMs: 60_000 };
   const spec = {
     allocation: "00000000000000a1",
