@@ -7,11 +7,11 @@
  * PAIRS connections from 10.1.0.2 in namespace `a` to ports PORT (by default
  * 20000), PORT + 2, ... of 10.1.0.1 meet as many from 10.3.0.2 in namespace `b`
  * to ports PORT + 1, PORT + 3, ... of 10.2.0.1, one at a time in each of CELLS
- * cells. When all are established,
- * each end sends BYTES bytes that no other one sends and checks those that come.
- * Then the shell runs COMMAND while the connections are there; with BYTES 0 both
- * ends of each send as much as passes for as long as it runs. In the end all are
- * closed, and each end must see the other's end of stream.
+ * cells. When all are established, each end sends BYTES bytes that no other one
+ * sends and checks those that come. Then the shell runs COMMAND while the
+ * connections are there; with BYTES 0 both ends of each send as much as passes
+ * for as long as it runs. In the end all are closed, and each end must see the
+ * other's end of stream.
  * Status 0 when everything came as it should, 1 otherwise, with a text.
  */
 #define _GNU_SOURCE
