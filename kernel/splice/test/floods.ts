@@ -16,16 +16,16 @@ export interface ShareOptions {
   seconds: number;
   timeoutMs?: number;
   /**
-   * Of what the relay does outside of the kernel. With it, ends and floods have one CPU, and bytes are held against the CPU
-   * time of all of these: it does not matter how much others leave of it.
+   * Ends and floods have one CPU, and what streams pass is counted per time that their ends have it, and for as long as
+   * floods would leave it to them: how much others take does not matter.
    */
-  pid?: number;
+  byCpuTime?: boolean;
 }
 
 interface Flood {
   readonly from: string;
   readonly port: number;
-  readonly bytesPerNs: number;
+  readonly passed: number;
 }
 
 /**
@@ -34,27 +34,23 @@ interface Flood {
  */
 export async function sharesUnderFlood(
   relay: Relay,
-  { rounds, seconds, timeoutMs, pid }: ShareOptions,
+  { rounds, seconds, timeoutMs, byCpuTime = false }: ShareOptions,
 ): Promise<Record<keyof typeof FLOODS, number>> {
   await relay.cellsInRow(STREAMS + 1);
   await relay.on("i", `ip route add ${STRANGERS} via 10.1.0.2`);
-  const files = pid === undefined ? "" : `/proc/$(pgrep -x crowd)/schedstat /proc/${pid}/task/*/schedstat`;
   const meanwhile = `
     # Of all streams, at b, where no flood comes by.
     bytes() { set -- $(grep b0: /proc/net/dev); echo $(($2 + \${10})); }
-    spent() {
-      total=0
-      for file in ${files}; do read ns rest <$file && total=$((total + ns)); done
-      echo $total
-    }
+    cpu() { ${byCpuTime ? "read ns rest </proc/$crowd/schedstat; echo $ns" : "echo 0"}; }
+    crowd=$(pgrep -x crowd)
     # The streams come to their pace.
     sleep 0.5
     for round in $(seq ${rounds}); do
       for from in ${Object.values(FLOODS).join(" ")}; do
         for port in ${CLOSED_PORT} ${FLOODED_PORT}; do
-          before=$(bytes) spent=$(spent)
+          bytes=$(bytes) cpu=$(cpu)
           ${relay.floodCommand("a", "$from", "$port", SYNS_PER_SECOND, seconds)} >${relay.scratch}/sent
-          echo from $from $port $(($(bytes) - before)) $(($(spent) - spent)) $(cat ${relay.scratch}/sent)
+          echo from $from $port $(($(bytes) - bytes)) $(($(cpu) - cpu)) $(cat ${relay.scratch}/sent)
         done
       done
     done`;
@@ -64,12 +60,12 @@ export async function sharesUnderFlood(
     bytes: 0,
     meanwhile,
     timeoutMs,
-    onOneCpu: pid !== undefined,
+    onOneCpu: byCpuTime,
   });
   const rows = [...output.matchAll(/^from (\S+) (\d+) (\d+) (\d+) sent (\d+) cpu (\d+) ns$/gm)];
-  const floods = rows.map(([, from, port, bytes, spent, , own]): Flood => {
-    const ns = pid === undefined ? 1e9 * seconds : Number(spent) + Number(own);
-    return { from: from!, port: Number(port), bytesPerNs: Number(bytes) / ns };
+  const floods = rows.map(([, from, port, ...numbers]): Flood => {
+    const [bytes, ends, , own] = numbers.map(Number) as [number, number, number, number];
+    return { from: from!, port: Number(port), passed: byCpuTime ? (bytes / ends) * (1e9 * seconds - own) : bytes };
   });
   const isWhole = rows.every(([, , , , , sent]) => Number(sent) === SYNS_PER_SECOND * seconds);
   if (floods.length !== 4 * rounds || !isWhole) throw new Error(`not every flood was whole:\n${output}`);
@@ -77,7 +73,7 @@ export async function sharesUnderFlood(
     const [closed, cell] = [CLOSED_PORT, FLOODED_PORT].map((port) =>
       floods.filter((flood) => flood.from === from && flood.port === port),
     );
-    return median(cell!.map(({ bytesPerNs }, round) => bytesPerNs / closed![round]!.bytesPerNs));
+    return median(cell!.map(({ passed }, round) => passed / closed![round]!.passed));
   };
   return { "a stranger": shareOf(STRANGERS), "the expected address": shareOf(FLOODS["the expected address"]) };
 }

@@ -107,10 +107,6 @@ export class EbpfRelay extends Relay {
     this.#program = (await bpf("prog", await this.ask<number>({ call: "program" })))!;
   }
 
-  get pid(): number {
-    return this.#child.pid!;
-  }
-
   open(tcpTimes: EbpfOptions["tcpTimes"]): Promise<null> {
     return this.ask({ call: "open", tcpTimes });
   }
