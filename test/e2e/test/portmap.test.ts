@@ -11,12 +11,13 @@ async function place(igd: 1 | 2): Promise<PortmapPlace> {
   const lab = await Lab.create();
   const home = await lab.home({ name: "home", nat: "port-restricted", hosts: 0 });
   const gateway = await HomeGateway.start(home, { igd });
-  const { addresses } = await LanPort.plugIn(home, [2, 3]).catch(async (error) => {
+  const port = await LanPort.plugIn(home, [2, 3]).catch(async (error) => {
     await lab.destroy();
     throw error;
   });
+  const [first = "", second = ""] = port.addresses;
   return {
-    hosts: [addresses[0]!, addresses[1]!],
+    hosts: [first, second],
     gateway: gateway.address,
     externalAddress: home.address,
     ownPort: gateway.httpPort,
@@ -27,7 +28,11 @@ async function place(igd: 1 | 2): Promise<PortmapPlace> {
     forgivenMs: 3500,
     stop: () => gateway.stop(),
     startAgain: () => gateway.startAgain(),
-    remove: () => lab.destroy(),
+    remove: async () => {
+      // With the home it would go when the kernel gets to it, which may be after the next one wants its name.
+      await port.pull();
+      await lab.destroy();
+    },
   };
 }
 
