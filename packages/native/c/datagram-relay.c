@@ -454,23 +454,6 @@ static void take(struct cell *cell, struct trains *trains, int side,
 
 /* The worker */
 
-static size_t segment_of(struct msghdr *message, size_t length)
-{
-	struct cmsghdr *control;
-	int segment;
-
-	for (control = CMSG_FIRSTHDR(message); control != NULL;
-	     control = CMSG_NXTHDR(message, control)) {
-		if (control->cmsg_level != SOL_UDP ||
-		    control->cmsg_type != UDP_GRO)
-			continue;
-		memcpy(&segment, CMSG_DATA(control), sizeof(segment));
-		if (segment > 0 && (size_t)segment < length)
-			return (size_t)segment;
-	}
-	return length;
-}
-
 static int receive(struct worker *worker, int fd, int most)
 {
 	for (int i = 0; i < most; i++) {
@@ -510,8 +493,7 @@ static void read_place(struct worker *worker, struct place *place)
 			struct parcel parcel = {
 				.bytes = worker->iovs[i].iov_base,
 				.length = message->msg_len,
-				.segment = segment_of(&message->msg_hdr,
-						      message->msg_len),
+				.segment = train_segment(message),
 			};
 
 			if (parcel.segment < parcel.length)

@@ -356,3 +356,22 @@ void trains_send(struct trains *trains, const struct train_target *target,
 	trains->count = 0;
 	trains->piece_count = 0;
 }
+
+size_t train_segment(const struct mmsghdr *received)
+{
+	/* CMSG_NXTHDR() only reads it. */
+	struct msghdr *message = (struct msghdr *)&received->msg_hdr;
+	struct cmsghdr *control;
+	int segment;
+
+	for (control = CMSG_FIRSTHDR(message); control != NULL;
+	     control = CMSG_NXTHDR(message, control)) {
+		if (control->cmsg_level != SOL_UDP ||
+		    control->cmsg_type != UDP_GRO)
+			continue;
+		memcpy(&segment, CMSG_DATA(control), sizeof(segment));
+		if (segment > 0 && (size_t)segment < received->msg_len)
+			return (size_t)segment;
+	}
+	return received->msg_len;
+}

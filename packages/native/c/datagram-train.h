@@ -86,6 +86,12 @@ bool trains_add(struct trains *trains, const struct train_limit *limit,
 void trains_send(struct trains *trains, const struct train_target *target,
 		 struct train_result *result, struct held **held);
 
+/*
+ * Bytes of each datagram in what was received, which the kernel may have merged
+ * (UDP_GRO); the last may be shorter.
+ */
+size_t train_segment(const struct mmsghdr *received);
+
 /* Appends a copy. Returns false without memory. */
 bool held_add(struct held **held, const char *bytes, size_t length,
 	      size_t segment);

@@ -209,31 +209,11 @@ static int receive(struct inbox *inbox, int fd)
 	return received;
 }
 
-/* Of each datagram in a message; the last may be shorter. */
-static size_t segment_of(const struct mmsghdr *received)
-{
-	/* CMSG_NXTHDR() only reads it. */
-	struct msghdr *message = (struct msghdr *)&received->msg_hdr;
-	struct cmsghdr *control;
-	int segment;
-
-	for (control = CMSG_FIRSTHDR(message); control != NULL;
-	     control = CMSG_NXTHDR(message, control)) {
-		if (control->cmsg_level != SOL_UDP ||
-		    control->cmsg_type != UDP_GRO)
-			continue;
-		memcpy(&segment, CMSG_DATA(control), sizeof(segment));
-		if (segment > 0)
-			return (size_t)segment;
-	}
-	return MESSAGE_BYTES;
-}
-
 /* Where each datagram of a message ends, behind those before it. */
 static uint32_t add_ends(uint32_t *ends, uint32_t count, size_t *end,
 			 const struct mmsghdr *message)
 {
-	size_t segment = segment_of(message);
+	size_t segment = train_segment(message);
 	size_t left = message->msg_len;
 
 	do {
